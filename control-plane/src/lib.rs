@@ -1,0 +1,16 @@
+//! The control plane: accounts, claims, servers, keys, edges; the directory of the hub.
+//!
+//! `http, edges, jobs -> app -> store -> domain`: a request comes in at `http/` (or `edges/`), asks a deed of `app/`, which
+//! speaks to the database through `store/` in the words of `domain/`. A plain read may go from `http` to `store`.
+
+mod clock;
+mod config;
+mod domain;
+mod random;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::Clock;
+pub use config::{Config, ConfigError, DatabaseUrl, Engine, Hashing, JwtSecret, Limits, Lives, Rate, SealKey};
