@@ -44,9 +44,9 @@ export function complaintsOf(context, expected = []) {
       complain(`${message.type()}: ${message.text()} (${message.location().url})`)
     }
   })
-  context.on('weberror', (error) => complain(`exception: ${error.error().message}`))
+  context.on('weberror', (error) => complain(`exception: ${error.error().message} (${error.page()?.url()})`))
   context.on('dialog', (dialog) => {
-    complain(`dialog: ${dialog.message()}`)
+    complain(`dialog: ${dialog.message()} (${dialog.page()?.url()})`)
     void dialog.dismiss()
   })
   return complaints

@@ -43,6 +43,9 @@ export class MockHub {
   /** Documents outside /app/ that were asked for: what followed a sign-in.
    * @type {string[]} */
   visited = []
+  /** What those documents answer, by path; a plain heading when not said.
+   * @type {Map<string, (url: URL, account: Account | undefined, response: ServerResponse) => void>} */
+  documents = new Map()
   /** @type {string[]} */
   writes = []
   origin = ''
@@ -98,6 +101,8 @@ export class MockHub {
     if (url.pathname.startsWith('/app')) return this.#page(response, url.pathname)
     if (url.pathname === '/favicon.ico') return response.writeHead(204).end()
     this.visited.push(url.pathname + url.search)
+    const document = this.documents.get(url.pathname)
+    if (document) return document(url, this.sessions.get(cookieOf(request) ?? ''), response)
     response.writeHead(200, { 'Content-Type': 'text/html' }).end('<h1>Another part of the hub</h1>')
   }
 
