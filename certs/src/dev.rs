@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
@@ -112,11 +112,7 @@ impl DevCerts {
         let leaf_key = load_or_make_key(&folder.join(LEAF_KEY))?;
         let leaf_file = folder.join(LEAF_CERT);
         let leaf = match stored(&leaf_file)? {
-            Some(leaf)
-                if Facts::of(&leaf).is_some_and(|f| f.serves(&leaf_key, &ca_key, &names, now)) =>
-            {
-                leaf
-            }
+            Some(leaf) if Facts::of(&leaf).is_some_and(|f| f.serves(&leaf_key, &ca_key, &names, now)) => leaf,
             _ => make_leaf(&leaf_file, &leaf_key, &ca, ca_key, &names, now)?,
         };
 
@@ -124,15 +120,9 @@ impl DevCerts {
         let pin = SpkiPin::of_certificate(&leaf).map_err(DevError::Unusable)?;
         let der = PrivateKeyDer::try_from(leaf_key.serialize_der())
             .map_err(|e| DevError::Unusable(rustls::Error::General(e.to_owned())))?;
-        let key = CertifiedKey::from_der(vec![leaf], der, &aws_lc_rs::default_provider())
-            .map_err(DevError::Unusable)?;
-        Ok(Self {
-            ca_file,
-            ca,
-            key: Arc::new(key),
-            pin,
-            renew_at: (not_after - RENEW_BEFORE).into(),
-        })
+        let key =
+            CertifiedKey::from_der(vec![leaf], der, &aws_lc_rs::default_provider()).map_err(DevError::Unusable)?;
+        Ok(Self { ca_file, ca, key: Arc::new(key), pin, renew_at: (not_after - RENEW_BEFORE).into() })
     }
 
     /// The file to trust: the CA's certificate in PEM.
@@ -167,18 +157,12 @@ impl DevCerts {
 }
 
 fn at(path: &Path, source: io::Error) -> DevError {
-    DevError::File {
-        path: path.to_owned(),
-        source,
-    }
+    DevError::File { path: path.to_owned(), source }
 }
 
 /// Lower-case, each name once, IP addresses in their one spelling.
 fn names(public_domain: &str, extra: &[String]) -> BTreeSet<String> {
-    let spelling = |name: &str| {
-        name.parse::<IpAddr>()
-            .map_or_else(|_| name.to_ascii_lowercase(), |ip| ip.to_string())
-    };
+    let spelling = |name: &str| name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |ip| ip.to_string());
     let mut names: BTreeSet<String> = extra.iter().map(|name| spelling(name)).collect();
     names.extend([
         spelling(public_domain),
@@ -203,10 +187,7 @@ fn load_or_make_key(path: &Path) -> Result<KeyPair, DevError> {
             std::fs::read(path).map_err(|e| at(path, e))?
         }
     };
-    KeyPair::from_pem(&String::from_utf8_lossy(&pem)).map_err(|source| DevError::Key {
-        path: path.to_owned(),
-        source,
-    })
+    KeyPair::from_pem(&String::from_utf8_lossy(&pem)).map_err(|source| DevError::Key { path: path.to_owned(), source })
 }
 
 /// The certificate in a file; `None` where there is none or it is damaged, so that it is made anew.
@@ -215,11 +196,7 @@ fn stored(path: &Path) -> Result<Option<CertificateDer<'static>>, DevError> {
     Ok(pem.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok()))
 }
 
-fn make_ca(
-    file: &Path,
-    key: &KeyPair,
-    now: OffsetDateTime,
-) -> Result<CertificateDer<'static>, DevError> {
+fn make_ca(file: &Path, key: &KeyPair, now: OffsetDateTime) -> Result<CertificateDer<'static>, DevError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Phlix Hub development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -315,18 +292,10 @@ impl Facts {
 
     /// A clock that went back does not cost people their trusted CA.
     fn serves_as_ca(&self, key: &KeyPair, now: OffsetDateTime) -> bool {
-        self.is_ca
-            && self.spki == key.subject_public_key_info()
-            && now < self.not_after - RENEW_BEFORE
+        self.is_ca && self.spki == key.subject_public_key_info() && now < self.not_after - RENEW_BEFORE
     }
 
-    fn serves(
-        &self,
-        key: &KeyPair,
-        ca_key: &KeyPair,
-        names: &BTreeSet<String>,
-        now: OffsetDateTime,
-    ) -> bool {
+    fn serves(&self, key: &KeyPair, ca_key: &KeyPair, names: &BTreeSet<String>, now: OffsetDateTime) -> bool {
         !self.is_ca
             && self.spki == key.subject_public_key_info()
             && self.issuer_key_id.as_deref() == Some(&key_id(ca_key)[..])
@@ -376,12 +345,10 @@ mod tests {
     fn accepts(certs: &DevCerts, name: &str, now: SystemTime) -> bool {
         let mut roots = RootCertStore::empty();
         roots.add(certs.ca().clone()).unwrap();
-        let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::new(aws_lc_rs::default_provider()),
-        )
-        .build()
-        .unwrap();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
+                .build()
+                .unwrap();
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         verifier
             .verify_server_cert(
@@ -398,17 +365,10 @@ mod tests {
     fn who_trusts_the_ca_accepts_every_name_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let extra = ["media.lan".to_owned(), "10.0.0.7".to_owned()];
-        let certs =
-            DevCerts::load_or_issue(folder.path(), "hub.localhost", &extra, start()).unwrap();
-        for name in [
-            "hub.localhost",
-            "0a1b2c3d.hub.localhost",
-            "localhost",
-            "127.0.0.1",
-            "::1",
-            "media.lan",
-            "10.0.0.7",
-        ] {
+        let certs = DevCerts::load_or_issue(folder.path(), "hub.localhost", &extra, start()).unwrap();
+        for name in
+            ["hub.localhost", "0a1b2c3d.hub.localhost", "localhost", "127.0.0.1", "::1", "media.lan", "10.0.0.7"]
+        {
             assert!(accepts(&certs, name, start()), "{name}");
         }
         for name in ["a.b.hub.localhost", "example.com", "10.0.0.8"] {
@@ -431,10 +391,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = issue(folder.path(), start());
         let later = first.renew_at();
-        assert_eq!(
-            issue(folder.path(), later - DAY).key().cert,
-            first.key().cert
-        );
+        assert_eq!(issue(folder.path(), later - DAY).key().cert, first.key().cert);
         let second = issue(folder.path(), later);
         assert_ne!(second.key().cert, first.key().cert);
         assert_eq!(second.ca(), first.ca());
@@ -447,8 +404,7 @@ mod tests {
     fn other_names_issue_the_leaf_anew() {
         let folder = tempfile::tempdir().unwrap();
         let first = issue(folder.path(), start());
-        let second =
-            DevCerts::load_or_issue(folder.path(), "media.localhost", &[], start()).unwrap();
+        let second = DevCerts::load_or_issue(folder.path(), "media.localhost", &[], start()).unwrap();
         assert!(accepts(&second, "tv.media.localhost", start()));
         assert!(!accepts(&second, "tv.hub.localhost", start()));
         assert_eq!(second.pin(), first.pin());
@@ -485,22 +441,16 @@ mod tests {
         issue(folder.path(), start());
         fs::write(folder.path().join(CA_CERT), "no certificate").unwrap();
         fs::write(folder.path().join(LEAF_CERT), "no certificate").unwrap();
-        assert!(accepts(
-            &issue(folder.path(), start()),
-            "localhost",
-            start()
-        ));
+        assert!(accepts(&issue(folder.path(), start()), "localhost", start()));
         fs::write(folder.path().join(LEAF_KEY), "no key").unwrap();
-        let refused =
-            DevCerts::load_or_issue(folder.path(), "hub.localhost", &[], start()).unwrap_err();
+        let refused = DevCerts::load_or_issue(folder.path(), "hub.localhost", &[], start()).unwrap_err();
         assert!(refused.to_string().contains("dev-leaf.key"), "{refused}");
     }
 
     #[test]
     fn a_name_that_cannot_be_certified_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let refused =
-            DevCerts::load_or_issue(folder.path(), "straße.localhost", &[], start()).unwrap_err();
+        let refused = DevCerts::load_or_issue(folder.path(), "straße.localhost", &[], start()).unwrap_err();
         assert!(matches!(refused, DevError::Names(_)));
     }
 

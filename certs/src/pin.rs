@@ -136,12 +136,7 @@ impl ServerCertVerifier for PinnedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -150,18 +145,11 @@ impl ServerCertVerifier for PinnedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -179,8 +167,7 @@ mod tests {
 
     fn leaf() -> (tempfile::TempDir, DevCerts) {
         let folder = tempfile::tempdir().unwrap();
-        let certs = DevCerts::load_or_issue(folder.path(), "hub.localhost", &[], SystemTime::now())
-            .unwrap();
+        let certs = DevCerts::load_or_issue(folder.path(), "hub.localhost", &[], SystemTime::now()).unwrap();
         (folder, certs)
     }
 
@@ -233,10 +220,7 @@ mod tests {
         let (_folder, certs) = leaf();
         let (_other_folder, other) = leaf();
         let refused = handshake(other.pin(), certs.key()).unwrap_err();
-        assert_eq!(
-            refused,
-            CertificateError::ApplicationVerificationFailure.into()
-        );
+        assert_eq!(refused, CertificateError::ApplicationVerificationFailure.into());
     }
 
     #[test]

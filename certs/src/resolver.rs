@@ -89,9 +89,7 @@ impl Resolver {
     /// swaps at the other.
     #[must_use]
     pub fn new(table: Table) -> Arc<Self> {
-        Arc::new(Self {
-            table: RwLock::new(Arc::new(table)),
-        })
+        Arc::new(Self { table: RwLock::new(Arc::new(table)) })
     }
 
     /// The table now in force.
@@ -123,9 +121,7 @@ mod tests {
 
     fn key() -> Arc<CertifiedKey> {
         let folder = tempfile::tempdir().unwrap();
-        DevCerts::load_or_issue(folder.path(), "x.localhost", &[], SystemTime::now())
-            .unwrap()
-            .key()
+        DevCerts::load_or_issue(folder.path(), "x.localhost", &[], SystemTime::now()).unwrap().key()
     }
 
     fn is(found: Option<Arc<CertifiedKey>>, key: &Arc<CertifiedKey>) -> bool {
@@ -135,9 +131,8 @@ mod tests {
     #[test]
     fn exact_comes_before_wildcard_and_case_does_not_matter() {
         let (exact, wild) = (key(), key());
-        let table = Table::new()
-            .with("*.hub.localhost", Arc::clone(&wild))
-            .with("Home.hub.localhost", Arc::clone(&exact));
+        let table =
+            Table::new().with("*.hub.localhost", Arc::clone(&wild)).with("Home.hub.localhost", Arc::clone(&exact));
         assert!(is(table.pick(Some("home.HUB.localhost.")), &exact));
         assert!(is(table.pick(Some("other.hub.localhost")), &wild));
     }
@@ -155,9 +150,7 @@ mod tests {
         let (unknown, unnamed) = (key(), key());
         assert!(Table::new().pick(Some("a.example")).is_none());
         assert!(Table::new().pick(None).is_none());
-        let table = Table::new()
-            .for_unknown(Arc::clone(&unknown))
-            .without_sni(Arc::clone(&unnamed));
+        let table = Table::new().for_unknown(Arc::clone(&unknown)).without_sni(Arc::clone(&unnamed));
         assert!(is(table.pick(Some("a.example")), &unknown));
         assert!(is(table.pick(None), &unnamed));
     }
