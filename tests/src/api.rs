@@ -1,0 +1,134 @@
+//! A client of the hub's JSON API.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+/// A caller of the API: nobody, or somebody with a bearer.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+    bearer: Option<String>,
+}
+
+/// An answer, its body read as JSON (`null` where it is none).
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: http::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, where the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    #[track_caller]
+    pub fn expect_code(self, status: u16, code: &str) {
+        let body = self.expect(status);
+        assert_eq!(body["code"], code, "{body}");
+    }
+}
+
+impl Api {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), address, bearer: None }
+    }
+
+    /// The same hub, as the holder of a token.
+    #[must_use]
+    pub fn with_bearer(&self, token: &str) -> Self {
+        Self { bearer: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Makes an account and gives the API as that user.
+    pub async fn register(&self, name: &str) -> Self {
+        let session = self
+            .post(
+                "/api/v1/auth/register",
+                &json!({
+                    "username": name,
+                    "email": format!("{name}@example.com"),
+                    "password": password(name),
+                }),
+            )
+            .await
+            .expect(201);
+        self.with_bearer(session["access_token"].as_str().unwrap())
+    }
+
+    /// Signs an account of [`Api::register`] in.
+    pub async fn login(&self, name: &str) -> Self {
+        let credentials = json!({ "username": name, "password": password(name) });
+        let session = self.post("/api/v1/auth/login", &credentials).await.expect(200);
+        self.with_bearer(session["access_token"].as_str().unwrap())
+    }
+
+    /// Redeems a claim code; the new server's id.
+    pub async fn claim(&self, code: &str) -> String {
+        let claimed = self.post("/api/v1/server-claims/claim", &json!({ "claim_code": code })).await.expect(200);
+        claimed["server_id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.try_call(method, path, body).await.unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// As [`Api::call`], for a hub that may be away.
+    ///
+    /// # Errors
+    /// Where there is no HTTP answer.
+    pub async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://localhost:{}{path}", self.address.port()))
+            .header("accept", "application/json")
+            .header("accept-phlix-protocol", "v1");
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Bytes::from(serde_json::to_vec(body)?)
+            }
+            None => Bytes::new(),
+        };
+        let (parts, body) = self.client.request(request.body(Full::new(body))?).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        })
+    }
+}
+
+/// The password that a story's account has.
+pub fn password(name: &str) -> String {
+    format!("the password of {name}")
+}

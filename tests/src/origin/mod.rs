@@ -1,0 +1,5 @@
+//! What stands at home: media servers of several manners.
+
+pub mod home;
+pub mod nginx;
+pub mod raw;
