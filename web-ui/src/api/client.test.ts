@@ -79,6 +79,11 @@ describe('call', () => {
     expect(error.message).toMatch(/^The hub has a problem/)
   })
 
+  it('passes on what the hub says about its own trouble', async () => {
+    mockFetch(() => refusal(503, 'provider_unavailable', 'Nothing was changed; please try again.'))
+    expect((await failure(hub.servers())).message).toBe('Nothing was changed; please try again.')
+  })
+
   it('says that the hub cannot be reached', async () => {
     mockFetch(() => Promise.reject(new TypeError('Failed to fetch')))
     expect(await failure(hub.servers())).toMatchObject({ fault: 'unreachable', status: 0 })

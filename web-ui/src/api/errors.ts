@@ -36,9 +36,9 @@ export class ApiError extends Error {
 
 function sentence(status: number, body: unknown, retryAfter: number | undefined): string {
   if (status === 429) return `Too many attempts. Try again ${wait(retryAfter)}.`
-  const said = text(body, 'message') ?? text(body, 'error')
-  if (status >= 500) return `The hub has a problem (${status}). Try again in a moment.`
-  return said ?? `The hub refused this (${status}).`
+  const message = text(body, 'message')
+  if (status >= 500) return message ?? `The hub has a problem (${status}). Try again in a moment.`
+  return message ?? text(body, 'error') ?? `The hub refused this (${status}).`
 }
 
 /** "in 3 minutes": how long `Retry-After` asks to wait. */
