@@ -10,13 +10,14 @@ mod error;
 mod migrate;
 mod statement;
 
+pub(crate) mod keys;
 pub(crate) mod rates;
 
-pub(crate) use db::{Conn, Db, Tx};
+pub(crate) use db::{AsStoreError, Conn, Db, Tx};
 pub(crate) use error::StoreError;
 pub(crate) use migrate::MigrateError;
 pub(crate) use statement::{Statement, statements};
 
 /// Every statement of this room. A new file adds its list here; a test fails for the file that is forgotten.
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that prepares every statement"))]
-pub(crate) const ALL: &[&[Statement]] = &[db::ALL, migrate::ALL, rates::ALL];
+pub(crate) const ALL: &[&[Statement]] = &[db::ALL, keys::ALL, migrate::ALL, rates::ALL];

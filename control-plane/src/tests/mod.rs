@@ -1,6 +1,7 @@
 //! The control plane's stories: through HTTP where there is a route, on SQLite and on MariaDB each.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod database;
+mod front;
+mod keys;
 mod mariadb;
 mod world;

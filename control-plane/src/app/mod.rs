@@ -1,0 +1,53 @@
+//! The deeds: one function each, called by `http/`, `edges/` and `jobs/`. Only this room decides what goes together in a
+//! transaction.
+
+use std::sync::Arc;
+
+use prometheus::Registry;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::edges::EdgeAuth;
+use crate::store::Db;
+
+pub(crate) mod keys;
+pub(crate) mod maintenance;
+pub(crate) mod metrics;
+pub(crate) mod readiness;
+pub(crate) mod seal;
+
+/// What every handler gets.
+pub(crate) type App = Arc<Hub>;
+
+/// One replica of the control plane: what it knows beside the database.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) db: Db,
+    pub(crate) sealer: seal::Sealer,
+    pub(crate) keys: keys::Keys,
+    pub(crate) jobs: maintenance::Pulse,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) edge_auth: Box<dyn EdgeAuth>,
+}
+
+/// Why the control plane can't start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AssembleError {
+    /// See [`keys::KeysError`].
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
+}
+
+impl Hub {
+    /// Puts a replica together on a migrated database. Makes the signing keys where there are none.
+    pub(crate) async fn assemble(config: Config, db: Db, edge_auth: Box<dyn EdgeAuth>) -> Result<App, AssembleError> {
+        let clock = config.clock.clone();
+        let sealer = seal::Sealer::new(&config.seal_key);
+        let keys = keys::Keys::open(&db, &sealer, &config.lives, clock.now()).await?;
+        let jobs = maintenance::Pulse::new(clock.now());
+        let metrics = metrics::Metrics::new(Registry::new());
+        Ok(Arc::new(Self { config, clock, db, sealer, keys, jobs, metrics, edge_auth }))
+    }
+}
