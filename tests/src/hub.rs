@@ -104,7 +104,7 @@ impl Hub {
             .arg("--ready-file")
             .arg(&ready_file)
             .env("HUB_HOST", "127.0.0.1")
-            .env("HUB_DATA_DIR", self.folder.path().join("data"))
+            .env("HUB_DATA_DIR", self.data_folder())
             .env("HUB_PORT", self.ready.http.port().to_string())
             .env("HUB_TLS_PORT", self.ready.tls.port().to_string())
             .env("HUB_METRICS_PORT", self.ready.metrics.port().to_string());
@@ -136,6 +136,10 @@ impl Hub {
 
     pub fn database(&self) -> &Database {
         &self.database
+    }
+
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     pub fn process(&mut self) -> &mut Process {

@@ -454,9 +454,9 @@ fn short(with_length: bool) -> Response<Body> {
 }
 
 /// `BoxBody` asks for `Sync`, which async blocks are only by a lock.
-struct SyncStream(Mutex<Pin<Box<Frames>>>);
+pub struct SyncStream(Mutex<Pin<Box<Frames>>>);
 
-type Frames = dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send;
+pub type Frames = dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send;
 
 impl<S> From<Pin<Box<S>>> for SyncStream
 where
