@@ -18,7 +18,13 @@ export type PathsWith<M extends Method> = {
 type Operation<M extends Method, P extends keyof paths> = M extends keyof paths[P] ? paths[P][M] : never
 
 type PathOf<Op> = Op extends { parameters: { path: infer T extends object } } ? { path: T } : unknown
-type QueryOf<Op> = Op extends { parameters: { query: infer T extends object } } ? { query: T } : unknown
+type QueryOf<Op> = Op extends { parameters: { query: infer T extends object } }
+  ? { query: T }
+  : Op extends { parameters: { query?: infer T } }
+    ? [T] extends [undefined]
+      ? unknown
+      : { query?: T }
+    : unknown
 type BodyOf<Op> = Op extends { requestBody: { content: { 'application/json': infer T } } }
   ? { body: T }
   : Op extends { requestBody?: { content: { 'application/json': infer T } } }
