@@ -1,4 +1,4 @@
-//! Headless Chromium, driven by scripts of the web UI, trusting the development CA.
+//! Headless Chromium, driven by scripts over the web UI's playwright, trusting the development CA.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,14 +6,24 @@ use std::time::Duration;
 
 use crate::hub::Hub;
 
-/// Runs `web-ui/e2e/<script>` in a home whose certificate store trusts the hub's CA; gives what it
+/// A script of the web UI's own.
+pub fn of_web_ui(script: &str) -> PathBuf {
+    web_ui().join("e2e").join(script)
+}
+
+/// A script in `tests/browser`.
+pub fn of_tests(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join(script)
+}
+
+/// Runs a script in a home whose certificate store trusts the hub's CA; gives what it
 /// printed, panics where it fails or takes longer than `limit`.
-pub async fn run(hub: &Hub, script: &str, env: &[(&str, &str)], limit: Duration) -> String {
+pub async fn run(hub: &Hub, script: &Path, env: &[(&str, &str)], limit: Duration) -> String {
     let home = tempfile::Builder::new().prefix("phlix-browser").tempdir().unwrap();
     trust(home.path(), &hub.ready().ca_file);
     let mut command = Command::new("node");
     command
-        .arg(web_ui().join("e2e").join(script))
+        .arg(script)
         .current_dir(web_ui())
         .env("HOME", home.path())
         .env("XDG_CONFIG_HOME", home.path().join("config"))
@@ -25,10 +35,10 @@ pub async fn run(hub: &Hub, script: &str, env: &[(&str, &str)], limit: Duration)
     let run = tokio::process::Command::from(command).kill_on_drop(true).output();
     let out = tokio::time::timeout(limit, run)
         .await
-        .unwrap_or_else(|_| panic!("{script} took longer than {limit:?}"))
+        .unwrap_or_else(|_| panic!("{} took longer than {limit:?}", script.display()))
         .unwrap();
     let printed = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert!(out.status.success(), "{script}: {}\n{printed}", out.status);
+    assert!(out.status.success(), "{}: {}\n{printed}", script.display(), out.status);
     printed
 }
 

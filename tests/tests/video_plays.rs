@@ -119,7 +119,7 @@ async fn a_browser_signs_up_claims_opens_and_plays(engine: Engine) {
     let link = agent.claim_url().await;
     let told = browser::run(
         &hub,
-        "story-play.mjs",
+        &browser::of_web_ui("story-play.mjs"),
         &[
             ("CLAIM_LINK", &link),
             ("USER", "owner"),

@@ -281,15 +281,17 @@ const LOGIN: &str = r#"<!doctype html><title>Home: sign in</title>
 /// Tries, from a home server's name, to read and write what is the hub's; shows what it got.
 const SCRIPT: &str = r#"<!doctype html><title>waiting</title><script>
 (async () => {
-  const hub = new URLSearchParams(location.search).get("hub");
+  const asked = new URLSearchParams(location.search);
   const got = [];
   document.cookie = "tossed=1; Domain=hub.localhost; Path=/";
   document.cookie = "__Host-phlix-v=forged; Secure; Path=/";
   if (/phlix/i.test(document.cookie)) got.push("cookie " + document.cookie);
-  for (const path of ["/api/v1/me", "/app/", "/health"]) {
-    try { const r = await fetch(hub + path, { credentials: "include" }); got.push(path + " " + r.status); }
-    catch { /* refused, as it must be */ }
-  }
+  for (const base of [asked.get("hub"), asked.get("neighbour")])
+    for (const path of ["/api/v1/me", "/app/", "/health", "/echo"]) {
+      try { const r = await fetch(base + path, { credentials: "include" }); got.push(base + path + " " + r.status); }
+      catch { /* refused, as it must be */ }
+    }
+  if (opener) got.push("its opener");
   document.title = got.length ? "reached: " + got.join("; ") : "reached nothing";
 })();
 </script>"#;
