@@ -26,8 +26,6 @@ ffmpeg                        | ffmpeg          | makes the videos that are play
 /usr/sbin/nginx               | nginx-light     | a real origin
 curl                          | curl            | a client that is not ours, over HTTP/1.1 and HTTP/2
 h2load                        | nghttp2-client  | many HTTP/2 viewers at once
-ip                            | iproute2        | loopback set-up of the network stories
-python3                       | python3         | clients that break rules ours can not break
 '
 
 say() { printf '%s\n' "$*" >&2; }

@@ -10,6 +10,7 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use phlix_tests::h2raw::{self, Outcome};
 use phlix_tests::origin::home::Home;
 use phlix_tests::origin::raw::Raw;
 use phlix_tests::viewer::{self, Protocol, empty};
@@ -264,6 +265,72 @@ fn smuggled_requests_are_refused_and_the_origin_never_sees_two() {
             assert!(heads <= 1, "{attempt:?} was answered twice: {answer}");
             assert_eq!(home.seen().len(), before, "{attempt:?} reached the origin");
         }
+    });
+}
+
+#[test]
+fn over_http2_forged_heads_are_refused() {
+    story(async {
+        let home = Home::start();
+        let world = World::start(Engine::Sqlite, &home.url()).await;
+        let ticket = world.ticket().await;
+        let authority = format!("{}:{}", world.server.host, world.hub.ready().tls.port());
+        let good: Vec<(&[u8], &[u8])> = vec![
+            (b":method", b"GET"),
+            (b":scheme", b"https"),
+            (b":authority", authority.as_bytes()),
+            (b":path", b"/echo"),
+            (TICKET.as_bytes(), ticket.as_bytes()),
+        ];
+        let send = async |fields: &[(&[u8], &[u8])]| h2raw::request(&world.hub, &world.server.host, fields).await;
+        let with = |name: &'static [u8], value: &'static [u8]| {
+            let mut fields = good.clone();
+            match fields.iter_mut().find(|(known, _)| name.starts_with(b":") && *known == name) {
+                Some(field) => field.1 = value,
+                None => fields.push((name, value)),
+            }
+            fields
+        };
+        let twice = |name: &'static [u8], value: &'static [u8]| {
+            let mut fields = good.clone();
+            fields.insert(4, (name, value));
+            fields
+        };
+        assert_eq!(send(&good).await, Outcome::Served, "the honest one is served");
+        let before = home.seen().len();
+        for fields in [
+            with(b":path", b"https://other.example/echo"),
+            with(b":path", b"/echo HTTP/1.1\r\nX-Phlix-Relay-User: 1\r\n\r\nGET /echo"),
+            with(b":path", b"/echo /x"),
+            with(b":path", b""),
+            with(b":path", b"echo"),
+            with(b":method", b"GET /hidden HTTP/1.1\r\n"),
+            with(b":method", b"CONNECT"),
+            with(b":authority", b"other.example"),
+            with(b":authority", b"user@other.example"),
+            with(b"host", b"other.example"),
+            with(b"x-a", b"b\r\nx-phlix-relay-user: 1"),
+            with(b"x-a", b"b\nx-phlix-relay-user: 1"),
+            with(b"x-a", b"b\0c"),
+            with(b"x-a\r\nx-phlix-relay-user", b"1"),
+            with(b"x-a: b", b"1"),
+            with(b"X-Upper", b"1"),
+            with(b"transfer-encoding", b"chunked"),
+            with(b"connection", b"x-forwarded-for"),
+            with(b"keep-alive", b"1"),
+            with(b"upgrade", b"websocket"),
+            with(b"te", b"gzip"),
+            with(b"content-length", b"5"),
+            twice(b":path", b"/echo"),
+            twice(b":authority", b"other.example"),
+            twice(b":unknown", b"1"),
+        ] {
+            let changed = fields.iter().find(|field| !good.contains(field)).copied().unwrap_or(good[3]);
+            let what = (String::from_utf8_lossy(changed.0), String::from_utf8_lossy(changed.1));
+            assert_ne!(send(&fields).await, Outcome::Served, "{what:?} was served");
+            assert_eq!(home.seen().len(), before, "{what:?} reached the origin");
+        }
+        assert_eq!(send(&good).await, Outcome::Served, "the edge is none the worse");
     });
 }
 

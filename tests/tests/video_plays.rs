@@ -12,7 +12,7 @@ use phlix_tests::hub::Hub;
 use phlix_tests::origin::home::{self, Home};
 use phlix_tests::origin::nginx::Nginx;
 use phlix_tests::viewer::Protocol;
-use phlix_tests::{Engine, World, browser, media, on_both_databases};
+use phlix_tests::{Engine, World, browser, media, on_both_databases, proxy};
 use sha2::{Digest, Sha256};
 
 const TICKET: &str = "X-Phlix-Ticket";
@@ -92,14 +92,16 @@ async fn hls_and_ffprobe_play(engine: Engine) {
     let nginx = Nginx::serve(media::folder()).await;
     let world = World::start(engine, &nginx.url()).await;
     let ticket = world.ticket().await;
+    let proxy = proxy::to(world.hub.ready().tls);
     for path in ["/video.mp4", "/hls/index.m3u8"] {
-        // ffprobe can't be told an address for a name, but `*.localhost` is loopback for everybody.
         let out = tokio::process::Command::new("ffprobe")
             .args(["-v", "error", "-show_entries", "stream=codec_name:format=duration", "-of", "csv=p=0"])
             .args(["-headers", &format!("{TICKET}: {ticket}\r\n"), "-ca_file"])
             .arg(&world.hub.ready().ca_file)
             .args(["-tls_verify", "1"])
             .arg(format!("{}{path}", world.server.url))
+            .env("http_proxy", &proxy)
+            .env_remove("no_proxy")
             .kill_on_drop(true)
             .output()
             .await
