@@ -32,6 +32,8 @@ pub(crate) enum Cause {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error("the settings of password hashing are impossible")]
+    Hashing,
     #[error("can't listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -46,6 +48,7 @@ impl From<AssembleError> for Cause {
     fn from(error: AssembleError) -> Self {
         match error {
             AssembleError::Keys(error) => Self::Keys(error),
+            AssembleError::Hashing => Self::Hashing,
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::store::{self, StoreError};
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Between two looks at the signing keys.
 pub(crate) const KEYS_EVERY: Duration = Duration::from_secs(10);
+/// An ended session's row is kept this long, to say why.
+const ENDED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Five sweeps missed: the timers are dead.
 const STALE_AFTER: Duration = Duration::from_secs(300);
 
@@ -69,6 +71,8 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let mut conn = app.db.write().await?;
     store::rates::sweep(&mut conn, now).await?;
     store::keys::sweep(&mut conn, now).await?;
+    let keep = |duration| now.minus(duration);
+    store::sessions::sweep(&mut conn, now, keep(ENDED_KEPT), keep(super::accounts::PLACE_KNOWN)).await?;
     Ok(())
 }
 

@@ -10,11 +10,15 @@ use crate::config::Config;
 use crate::edges::EdgeAuth;
 use crate::store::Db;
 
+pub(crate) mod accounts;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod metrics;
+pub(crate) mod passwords;
 pub(crate) mod readiness;
+pub(crate) mod revocations;
 pub(crate) mod seal;
+pub(crate) mod sessions;
 
 /// What every handler gets.
 pub(crate) type App = Arc<Hub>;
@@ -27,6 +31,8 @@ pub(crate) struct Hub {
     pub(crate) db: Db,
     pub(crate) sealer: seal::Sealer,
     pub(crate) keys: keys::Keys,
+    pub(crate) hasher: passwords::Hasher,
+    pub(crate) sign_ins: sessions::SignIns,
     pub(crate) jobs: maintenance::Pulse,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) edge_auth: Box<dyn EdgeAuth>,
@@ -38,6 +44,9 @@ pub(crate) enum AssembleError {
     /// See [`keys::KeysError`].
     #[error(transparent)]
     Keys(#[from] keys::KeysError),
+    /// The settings of password hashing are impossible.
+    #[error("the settings of password hashing are impossible")]
+    Hashing,
 }
 
 impl Hub {
@@ -46,8 +55,10 @@ impl Hub {
         let clock = config.clock.clone();
         let sealer = seal::Sealer::new(&config.seal_key);
         let keys = keys::Keys::open(&db, &sealer, &config.lives, clock.now()).await?;
+        let hasher = passwords::Hasher::new(config.hashing).map_err(|_| AssembleError::Hashing)?;
+        let sign_ins = sessions::SignIns::default();
         let jobs = maintenance::Pulse::new(clock.now());
         let metrics = metrics::Metrics::new(Registry::new());
-        Ok(Arc::new(Self { config, clock, db, sealer, keys, jobs, metrics, edge_auth }))
+        Ok(Arc::new(Self { config, clock, db, sealer, keys, hasher, sign_ins, jobs, metrics, edge_auth }))
     }
 }

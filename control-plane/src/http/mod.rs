@@ -1,5 +1,6 @@
 //! The routes: one file a noun. A handler extracts, asks `app/` (or reads from `store/`), and answers.
 
+mod accounts;
 mod body;
 mod caller;
 mod error;
@@ -8,6 +9,7 @@ mod jwks;
 mod openapi;
 mod pages;
 mod ui;
+mod user;
 
 use std::time::Instant;
 
@@ -28,6 +30,7 @@ pub(crate) use body::{Body, Fields};
 pub(crate) use caller::{Caller, Scheme};
 pub(crate) use error::{ApiError, ErrorBody};
 pub(crate) use openapi::document;
+pub(crate) use user::{User, Visitor};
 
 /// Everything that is described in the OpenAPI document.
 fn described() -> OpenApiRouter<App> {
@@ -35,6 +38,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(jwks::jwks))
+        .merge(accounts::routes())
 }
 
 /// The whole of the hub's own domain, and what edges ask.

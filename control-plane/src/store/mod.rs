@@ -23,6 +23,8 @@ pub(crate) mod proofs;
 pub(crate) mod rates;
 pub(crate) mod revocations;
 pub(crate) mod servers;
+pub(crate) mod sessions;
+pub(crate) mod users;
 
 pub(crate) use db::{AsStoreError, Conn, Db, Tx};
 pub(crate) use error::StoreError;
@@ -47,4 +49,6 @@ pub(crate) const ALL: &[&[Statement]] = &[
     rates::ALL,
     revocations::ALL,
     servers::ALL,
+    sessions::ALL,
+    users::ALL,
 ];
