@@ -22,7 +22,7 @@ build: web-ui
 
 web-ui:
 	deploy/dev/need.sh run
-	cd web-ui && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+	deploy/dev/web-ui.sh
 
 check:
 	deploy/dev/need.sh check

@@ -110,11 +110,6 @@ close() {
   exit 1
 }
 
-web_ui_built() {
-  must "web UI: packages" npm --prefix web-ui ci --ignore-scripts --no-audit --no-fund
-  must "web UI: build" npm --prefix web-ui run build
-}
-
 case $suite in
   check)
     whole "format" cargo fmt --all -- --check
@@ -125,7 +120,7 @@ case $suite in
     ;;
   test)
     whole "format" cargo fmt --all -- --check
-    web_ui_built
+    must "web UI: packages and build" deploy/dev/web-ui.sh
     whole "web UI: lint" npm --prefix web-ui run lint
     whole "web UI: types" npm --prefix web-ui run typecheck
     whole "web UI: generated client" npm --prefix web-ui run check:gen
@@ -137,7 +132,7 @@ case $suite in
     node_tests "web UI: browser tests" npm --prefix web-ui run e2e
     ;;
   test-slow)
-    web_ui_built
+    must "web UI: packages and build" deploy/dev/web-ui.sh
     must "build" cargo build --workspace --all-targets --locked
     export PHLIX_TEST_FULL=1
     cargo_tests "stories at full size" cargo test --workspace --locked --no-fail-fast --test '*'

@@ -16,6 +16,8 @@ pub struct Api {
     client: Client<HttpConnector, Full<Bytes>>,
     address: SocketAddr,
     bearer: Option<String>,
+    /// Headers on top, as a browser sends them.
+    headers: Vec<(String, String)>,
 }
 
 /// An answer, its body read as JSON (`null` where it is none).
@@ -34,6 +36,11 @@ impl Answer {
         self.body
     }
 
+    /// The `Set-Cookie` headers.
+    pub fn cookies(&self) -> Vec<&str> {
+        self.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
     #[track_caller]
     pub fn expect_code(self, status: u16, code: &str) {
         let body = self.expect(status);
@@ -43,13 +50,40 @@ impl Answer {
 
 impl Api {
     pub fn new(address: SocketAddr) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), address, bearer: None }
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), address, bearer: None, headers: Vec::new() }
     }
 
     /// The same hub, as the holder of a token.
     #[must_use]
     pub fn with_bearer(&self, token: &str) -> Self {
         Self { bearer: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same, with one more header on every call.
+    #[must_use]
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut with = self.clone();
+        with.headers.push((name.to_owned(), value.to_owned()));
+        with
+    }
+
+    /// The address where pages of the hub have their origin.
+    pub fn origin(&self) -> String {
+        format!("http://localhost:{}", self.address.port())
+    }
+
+    /// Signs an account of [`Api::register`] in as a browser does: the session is a cookie.
+    pub async fn login_as_browser(&self, name: &str) -> Self {
+        let credentials = json!({ "username": name, "password": password(name) });
+        let answer = self.with_header("origin", &self.origin()).post("/api/v1/auth/login", &credentials).await;
+        let cookie = answer
+            .cookies()
+            .into_iter()
+            .find_map(|cookie| {
+                cookie.starts_with("__Host-phlix-s=").then(|| cookie.split(';').next().unwrap().to_owned())
+            })
+            .unwrap_or_else(|| panic!("no session cookie: {:?}", answer.headers));
+        self.with_header("cookie", &cookie)
     }
 
     /// Makes an account and gives the API as that user.
@@ -108,6 +142,9 @@ impl Api {
             .uri(format!("http://localhost:{}{path}", self.address.port()))
             .header("accept", "application/json")
             .header("accept-phlix-protocol", "v1");
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
         if let Some(bearer) = &self.bearer {
             request = request.header("authorization", format!("Bearer {bearer}"));
         }

@@ -9,12 +9,16 @@ use phlix_tests::agent::Agent;
 use phlix_tests::origin::home::Home;
 use phlix_tests::viewer::Protocol;
 use phlix_tests::world::{self, claim};
-use phlix_tests::{Engine, World, on_both_databases, story};
+use phlix_tests::{Engine, World, on_both_databases, story, until};
 use serde_json::{Value, json};
 
 const TICKET: &str = "x-phlix-ticket";
 
-on_both_databases!(only_the_owner_gets_a_ticket, the_proxy_path_tells_to_use_the_name,);
+on_both_databases!(
+    only_the_owner_gets_a_ticket,
+    the_proxy_path_tells_to_use_the_name,
+    an_open_name_lets_everybody_in_until_it_is_closed,
+);
 
 async fn only_the_owner_gets_a_ticket(engine: Engine) {
     let home = Home::start();
@@ -36,6 +40,31 @@ async fn only_the_owner_gets_a_ticket(engine: Engine) {
         assert_eq!(nobody.status, 401, "{method} {path}: {}", nobody.body);
     }
     assert_eq!(ask(&world, &[(TICKET, &world.ticket().await)]).await, 200);
+}
+
+async fn an_open_name_lets_everybody_in_until_it_is_closed(engine: Engine) {
+    let home = Home::start();
+    let world = World::start(engine, &home.url()).await;
+    let stranger = world.hub.api().register("stranger").await;
+    let path = format!("/api/v1/me/servers/{}/names/{}", world.server.id, world.server.host);
+    let access = async |who: &phlix_tests::api::Api, access: &str| {
+        who.call(http::Method::PUT, &path, Some(&json!({ "access": access }))).await
+    };
+    assert_eq!(access(&stranger, "open").await.status, 404);
+    assert_eq!(ask(&world, &[]).await, 401);
+
+    // The agent must hear it from the hub before it believes the edge: a moment.
+    access(&world.owner, "open").await.expect(200);
+    let limit = std::time::Duration::from_secs(10);
+    until("the open name is open", limit, || async { (ask(&world, &[]).await == 200).then_some(()) }).await;
+    // The origin's own login guards it now.
+    let mut viewer = world.viewer(Protocol::H2).await;
+    assert_eq!(viewer.get("/video.mp4", &[("accept", "video/mp4")]).await.status(), 401);
+    assert_eq!(viewer.get("/open/video.mp4", &[]).await.status(), 200);
+
+    access(&world.owner, "protected").await.expect(200);
+    until("the name is protected again", limit, || async { (ask(&world, &[]).await == 401).then_some(()) }).await;
+    assert_eq!(access(&world.owner, "ajar").await.status, 400);
 }
 
 async fn the_proxy_path_tells_to_use_the_name(engine: Engine) {
