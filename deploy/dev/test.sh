@@ -20,7 +20,7 @@ if [ ! -w "${HOME:-/nonexistent}" ]; then
   HOME=$(mktemp -d) && export HOME
 fi
 export PATH=$PATH:/usr/sbin:/sbin
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NO_COLOR=1 FORCE_COLOR=0
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NO_COLOR=1
 unset RUSTFLAGS
 exec </dev/null
 
