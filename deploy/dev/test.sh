@@ -26,7 +26,7 @@ exec </dev/null
 
 # Both databases for every suite: start the one that is a server once, for all of them.
 if [ -z "${PHLIX_TEST_MARIADB:-}" ]; then
-  exec deploy/dev/with-mariadb.sh "$0" "$suite"
+  exec deploy/dev/with-mariadb.sh deploy/dev/test.sh "$suite"
 fi
 
 log=$(mktemp) && trap 'rm -f "$log"' EXIT
