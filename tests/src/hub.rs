@@ -146,6 +146,12 @@ impl Hub {
         self.process.as_mut().unwrap()
     }
 
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
