@@ -39,8 +39,13 @@ impl World {
 
     /// The same at a hub that is there.
     pub async fn on(hub: Hub, origin: &str) -> Self {
+        Self::with_agent(hub, origin, &[]).await
+    }
+
+    /// The same with more arguments for the agent.
+    pub async fn with_agent(hub: Hub, origin: &str, extra: &[&str]) -> Self {
         let owner = hub.api().register("owner").await;
-        let mut agent = Agent::start(&hub.ready().public_url, origin);
+        let mut agent = Agent::start_with(&hub.ready().public_url, origin, extra);
         let server = claim(&owner, &mut agent).await;
         Self { agent, hub, owner, server }
     }
