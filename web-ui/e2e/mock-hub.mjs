@@ -120,6 +120,8 @@ export class MockHub {
       'Content-Security-Policy': this.csp,
       'X-Content-Type-Options': 'nosniff',
       'X-Frame-Options': 'DENY',
+      'Referrer-Policy': 'same-origin',
+      'Cross-Origin-Opener-Policy': 'same-origin',
       'Cache-Control': asset ? 'public, max-age=31536000, immutable' : 'no-cache',
     })
     response.end(body)
@@ -173,7 +175,8 @@ export class MockHub {
     const account = secret === undefined || (method !== 'GET' && !ours) ? undefined : this.sessions.get(secret)
     if (line === 'POST /api/v1/auth/logout') {
       if (account && secret) this.sessions.delete(secret)
-      return send(204, undefined, { 'Set-Cookie': `${COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax` })
+      // Another site's form must not even clear the cookie.
+      return send(204, undefined, ours ? { 'Set-Cookie': `${COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax` } : {})
     }
     if (!account) return refuse(401, 'auth.required', 'Unauthorized')
 
