@@ -1,0 +1,222 @@
+//! Keeps a tunnel open: picks an edge, connects, comes back when it ends, moves when it is told to.
+//!
+//! One tunnel over QUIC for now. Racing transports and a tunnel to a second edge belong here, above `quic`.
+
+mod handshake;
+mod quic;
+mod tunnel;
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use phlix_protocol::ids::{EdgeId, TunnelId};
+use phlix_protocol::native::control::RefusedCode;
+use phlix_protocol::token::EdgeEntry;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::clock::{SystemClock, WallClock};
+use crate::event::Event;
+use crate::random;
+use crate::shared::{Credentials, Shared};
+use crate::state::{Stage, replace_file};
+use handshake::HandshakeError;
+use tunnel::{Left, Tunnel};
+
+/// Why an edge could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("its address {0} is not known")]
+    Resolve(String),
+    #[error("it has no address")]
+    NoAddress,
+    #[error("no socket: {0}")]
+    Socket(std::io::Error),
+    #[error("TLS can't be set up: {0}")]
+    Trust(#[from] crate::trust::TrustError),
+    #[error("QUIC can't be set up: {0}")]
+    Setup(String),
+    #[error("{0}")]
+    Connect(quinn::ConnectionError),
+    #[error("it did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+impl DialError {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Handshake(HandshakeError::Refused { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether a fresh ticket may help.
+    fn wants_ticket(&self) -> bool {
+        matches!(
+            self,
+            Self::Handshake(HandshakeError::Refused {
+                code: RefusedCode::Unauthorized | RefusedCode::Expired | RefusedCode::WrongEdge,
+                ..
+            })
+        )
+    }
+}
+
+/// Longest that an edge may tell us to stay away.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Dials as long as the agent runs; after `stop`, says goodbye and ends.
+pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut credentials = shared.credentials.subscribe();
+    let mut backoff = Backoff::new(shared.config.timings.backoff_base, shared.config.timings.backoff_cap);
+    // The tunnel in use and those that are draining: all end with this.
+    let mut tunnels = JoinSet::new();
+    let mut order = Order::default();
+    loop {
+        let ready = tokio::select! {
+            () = stop.cancelled() => break,
+            ready = credentials.wait_for(Option::is_some) => ready.ok().and_then(|found| found.clone()),
+        };
+        let Some(current) = ready else { break };
+        shared.board.change(|status| status.stage = Stage::Connecting);
+        let outcome = tokio::select! {
+            () = stop.cancelled() => break,
+            outcome = one_tunnel(&shared, &current, &mut order, &mut tunnels, &stop) => outcome,
+        };
+        let wait = match outcome {
+            Outcome::Moving => continue,
+            Outcome::Stopped => break,
+            Outcome::Down { reason, lived, retry_after } => {
+                if lived.is_some_and(|lived| lived >= shared.config.timings.settled) {
+                    backoff.reset();
+                }
+                let wait = backoff.next(random::fraction());
+                let wait = retry_after.map_or(wait, |after| after.min(LONGEST_RETRY_AFTER).max(wait));
+                shared.board.change(|status| {
+                    status.stage = Stage::Connecting;
+                    status.trouble = Some(reason.clone());
+                });
+                shared.tell(Event::Disconnected { reason, retry_in: wait });
+                wait
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+            // An edge list that changed may name one that can be reached.
+            _ = credentials.changed() => {}
+            _ = tunnels.join_next(), if !tunnels.is_empty() => {}
+        }
+    }
+    // Those who are left have heard `stop` and say goodbye.
+    let goodbye = async { while tunnels.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(shared.config.timings.goodbye, goodbye).await;
+}
+
+enum Outcome {
+    /// The edge drains: the next tunnel is wanted at once.
+    Moving,
+    /// The agent is being stopped.
+    Stopped,
+    /// `lived` is how long there was a tunnel.
+    Down { reason: String, lived: Option<Duration>, retry_after: Option<Duration> },
+}
+
+/// Opens a tunnel and stays with it until it ends or drains.
+async fn one_tunnel(
+    shared: &Arc<Shared>,
+    credentials: &Arc<Credentials>,
+    order: &mut Order,
+    tunnels: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Outcome {
+    let Some(edge) = order.next(&credentials.edges) else {
+        let reason = "the hub has no edge for this server".to_owned();
+        return Outcome::Down { reason, lived: None, retry_after: None };
+    };
+    let label = quic::name_of(edge).to_owned();
+    let connected = match quic::connect(shared, credentials, edge).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            if error.wants_ticket() {
+                shared.want_ticket.notify_one();
+            }
+            tracing::debug!(edge.id = %edge.id, %error, "no tunnel");
+            order.failed();
+            let reason = format!("edge {label}: {error}");
+            return Outcome::Down { reason, lived: None, retry_after: error.retry_after() };
+        }
+    };
+    let since = Instant::now();
+    let names = credentials.claims.names.iter().map(|name| name.host.clone()).collect();
+    shared.board.change(|status| {
+        status.trouble = None;
+        status.stage = Stage::Connected {
+            edge: label.clone(),
+            edge_id: edge.id,
+            region: connected.welcome.region.clone(),
+            tunnel_id: connected.welcome.tunnel_id,
+            since: SystemClock.now(),
+        };
+    });
+    tracing::info!(edge.id = %edge.id, tunnel.id = %connected.welcome.tunnel_id, "tunnel is open");
+    let tunnel_id = connected.welcome.tunnel_id;
+    let (tunnel, left) = Tunnel::new(Arc::clone(shared), edge.id, Arc::clone(credentials), connected);
+    tunnels.spawn(tunnel.run(stop.clone()));
+    say_ready(shared, &label, tunnel_id).await;
+    shared.tell(Event::Connected { edge: label.clone(), tunnel: tunnel_id, names });
+    match left.await {
+        Ok(Left::Draining { reason }) => {
+            order.avoid(edge.id);
+            shared.tell(Event::Draining { edge: label, reason });
+            Outcome::Moving
+        }
+        Ok(Left::Closed { reason }) => {
+            let reason = format!("edge {label}: {reason}");
+            Outcome::Down { reason, lived: Some(since.elapsed()), retry_after: None }
+        }
+        // The task ended without a word: only where everything ends.
+        Err(_) => Outcome::Stopped,
+    }
+}
+
+/// Writes the ready file, once.
+async fn say_ready(shared: &Shared, edge: &str, tunnel: TunnelId) {
+    let Some(path) = shared.ready_file.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let ready = serde_json::json!({ "server_id": shared.server_id, "edge": edge, "tunnel_id": tunnel });
+    let written = tokio::task::spawn_blocking(move || replace_file(&path, ready.to_string().as_bytes())).await;
+    if let Ok(Err(error)) = written {
+        shared.tell(Event::NotSaved { reason: format!("the ready file can't be written: {error}") });
+    }
+}
+
+/// Which edge is next: the list's order; past those that failed; not the one that drains, if there is another.
+#[derive(Debug, Default)]
+struct Order {
+    failures: usize,
+    avoid: Option<EdgeId>,
+}
+
+impl Order {
+    fn next<'a>(&mut self, edges: &'a [EdgeEntry]) -> Option<&'a EdgeEntry> {
+        let avoided = self.avoid.take();
+        let mut wanted: Vec<_> = edges.iter().filter(|edge| Some(edge.id) != avoided).collect();
+        if wanted.is_empty() {
+            wanted = edges.iter().collect();
+        }
+        let index = self.failures.checked_rem(wanted.len())?;
+        wanted.get(index).copied()
+    }
+
+    fn failed(&mut self) {
+        self.failures = self.failures.wrapping_add(1);
+    }
+
+    fn avoid(&mut self, edge: EdgeId) {
+        self.failures = 0;
+        self.avoid = Some(edge);
+    }
+}

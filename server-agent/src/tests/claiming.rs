@@ -1,0 +1,3 @@
+//! Claiming, keeping fresh, losing the claim.
+
+use super::*;

@@ -1,0 +1,3 @@
+//! Edges that are not to be believed, tunnels that end, moving.
+
+use super::*;
