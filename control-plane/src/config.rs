@@ -113,6 +113,8 @@ pub struct Lives {
     pub edge_list: Duration,
     /// An edge that is silent for this long holds no routes.
     pub edge_lease: Duration,
+    /// A released name is nobody's for this long: longer than any certificate for it.
+    pub name_quarantine: Duration,
     /// A server without a heartbeat for this long is offline. Heartbeats come every 60 s.
     pub server_silence: Duration,
 }
@@ -134,6 +136,7 @@ impl Default for Lives {
             claim_delivery: Duration::from_secs(60),
             edge_list: Duration::from_secs(DAY),
             edge_lease: Duration::from_secs(30),
+            name_quarantine: Duration::from_secs(120 * DAY),
             server_silence: Duration::from_secs(180),
         }
     }
@@ -194,7 +197,7 @@ impl Default for Limits {
             signup: Rate::new(3, 3600),
             jwks: Rate::new(120, 60),
             claim_new: Rate::new(20, 600),
-            claim_new_total: Rate::new(2000, 600),
+            claim_new_total: Rate::new(1000, 600),
             claim_guess_user: Rate::new(10, 600),
             claim_guess_address: Rate::new(20, 600),
             claim_guess_total: Rate::new(1000, 3600),

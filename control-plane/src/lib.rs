@@ -20,7 +20,7 @@ mod tests;
 
 pub use clock::Clock;
 pub use config::{Config, ConfigError, DatabaseUrl, Engine, Hashing, JwtSecret, Limits, Lives, Rate, SealKey};
-pub use replica::{ControlPlane, StartError};
+pub use replica::{ApproveError, ControlPlane, RevokeError, StartError};
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use phlix_protocol::ids::EdgeId;
+use phlix_protocol::keys::PublicKey;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::edges;
 use crate::app::keys::KeysError;
 use crate::app::{App, AssembleError, Hub};
 use crate::config::Config;
-use crate::edges::NoEdges;
 use crate::http;
 use crate::jobs;
 use crate::store::{Db, MigrateError, StoreError};
@@ -53,6 +55,16 @@ impl From<AssembleError> for Cause {
     }
 }
 
+/// Why the edge inside `phlix serve` could not be made known.
+#[derive(Debug, Error)]
+#[error("the built-in edge can't be made known: {0}")]
+pub struct ApproveError(#[source] edges::AdmitError);
+
+/// Why an edge could not be ended.
+#[derive(Debug, Error)]
+#[error("the edge can't be revoked: {0}")]
+pub struct RevokeError(#[source] StoreError);
+
 /// A running control plane, on the runtime that called [`ControlPlane::start`].
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -70,7 +82,7 @@ impl ControlPlane {
         db.migrate().await.map_err(Cause::from)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| Cause::Listen(config.listen, error))?;
         let address = listener.local_addr().map_err(|error| Cause::Listen(config.listen, error))?;
-        let app = Hub::assemble(config, db, Box::new(NoEdges)).await.map_err(Cause::from)?;
+        let app = Hub::assemble(config, db, None).await.map_err(Cause::from)?;
 
         let stop = CancellationToken::new();
         let timers = jobs::start(&app, &stop);
@@ -84,6 +96,17 @@ impl ControlPlane {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Makes the edge inside `phlix serve` known: a core edge, approved by the process that runs both. Before the edge
+    /// registers, at each start.
+    pub async fn approve_builtin_edge(&self, id: EdgeId, key: &PublicKey) -> Result<(), ApproveError> {
+        edges::approve_builtin(&self.app, id, key).await.map_err(ApproveError)
+    }
+
+    /// Ends an edge at once: it is believed nothing any more, and the others are told. False when there is no such edge.
+    pub async fn revoke_edge(&self, id: EdgeId) -> Result<bool, RevokeError> {
+        edges::revoke_edge(&self.app, id).await.map_err(RevokeError)
     }
 
     /// The metrics in Prometheus' text format, for the process to export.

@@ -14,6 +14,10 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub(crate) const KEYS_EVERY: Duration = Duration::from_secs(10);
 /// An ended session's row is kept this long, to say why.
 const ENDED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The page of a server shows 20 heartbeats of a minute each.
+const HEARTBEATS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// An edge that was away for longer gets a snapshot instead.
+const CHANGES_KEPT: Duration = Duration::from_secs(3600);
 /// Five sweeps missed: the timers are dead.
 const STALE_AFTER: Duration = Duration::from_secs(300);
 
@@ -70,6 +74,15 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.now();
     let mut conn = app.db.write().await?;
     store::rates::sweep(&mut conn, now).await?;
+    let lives = &app.config.lives;
+    store::claims::sweep(&mut conn, now.minus(lives.claim + lives.claim_delivery)).await?;
+    store::heartbeats::sweep(&mut conn, now.minus(HEARTBEATS_KEPT)).await?;
+    store::proofs::sweep(&mut conn, now).await?;
+    store::name_codes::sweep(&mut conn, now).await?;
+    store::names::sweep(&mut conn, now).await?;
+    store::presence::sweep(&mut conn, now).await?;
+    store::bulletin::sweep(&mut conn, now.minus(CHANGES_KEPT)).await?;
+    store::revocations::sweep(&mut conn, now).await?;
     store::keys::sweep(&mut conn, now).await?;
     let keep = |duration| now.minus(duration);
     store::sessions::sweep(&mut conn, now, keep(ENDED_KEPT), keep(super::accounts::PLACE_KNOWN)).await?;

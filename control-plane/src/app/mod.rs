@@ -7,18 +7,26 @@ use prometheus::Registry;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::edges::EdgeAuth;
+use crate::edges::{ByKey, EdgeAuth};
 use crate::store::Db;
 
 pub(crate) mod accounts;
+pub(crate) mod bulletin;
+pub(crate) mod claims;
+pub(crate) mod edges;
+pub(crate) mod enrollments;
+pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod metrics;
+pub(crate) mod names;
 pub(crate) mod passwords;
 pub(crate) mod readiness;
 pub(crate) mod revocations;
 pub(crate) mod seal;
+pub(crate) mod servers;
 pub(crate) mod sessions;
+pub(crate) mod tickets;
 
 /// What every handler gets.
 pub(crate) type App = Arc<Hub>;
@@ -35,6 +43,8 @@ pub(crate) struct Hub {
     pub(crate) sign_ins: sessions::SignIns,
     pub(crate) jobs: maintenance::Pulse,
     pub(crate) metrics: metrics::Metrics,
+    pub(crate) bulletin: bulletin::Bulletin,
+    pub(crate) edges: Arc<edges::Edges>,
     pub(crate) edge_auth: Box<dyn EdgeAuth>,
 }
 
@@ -50,8 +60,13 @@ pub(crate) enum AssembleError {
 }
 
 impl Hub {
-    /// Puts a replica together on a migrated database. Makes the signing keys where there are none.
-    pub(crate) async fn assemble(config: Config, db: Db, edge_auth: Box<dyn EdgeAuth>) -> Result<App, AssembleError> {
+    /// Puts a replica together on a migrated database. Makes the signing keys where there are none. Edges are known by their
+    /// keys, unless a test brings another way.
+    pub(crate) async fn assemble(
+        config: Config,
+        db: Db,
+        edge_auth: Option<Box<dyn EdgeAuth>>,
+    ) -> Result<App, AssembleError> {
         let clock = config.clock.clone();
         let sealer = seal::Sealer::new(&config.seal_key);
         let keys = keys::Keys::open(&db, &sealer, &config.lives, clock.now()).await?;
@@ -59,6 +74,22 @@ impl Hub {
         let sign_ins = sessions::SignIns::default();
         let jobs = maintenance::Pulse::new(clock.now());
         let metrics = metrics::Metrics::new(Registry::new());
-        Ok(Arc::new(Self { config, clock, db, sealer, keys, hasher, sign_ins, jobs, metrics, edge_auth }))
+        let bulletin = bulletin::Bulletin::new();
+        let edges = Arc::new(edges::Edges::new(db.clone(), clock.clone()));
+        let edge_auth = edge_auth.unwrap_or_else(|| Box::new(ByKey(edges.clone())));
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            db,
+            sealer,
+            keys,
+            hasher,
+            sign_ins,
+            jobs,
+            metrics,
+            bulletin,
+            edges,
+            edge_auth,
+        }))
     }
 }

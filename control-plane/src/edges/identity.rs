@@ -1,13 +1,15 @@
 //! Which edge is speaking: the header `X-Phlix-Edge`, a token that the edge signed for this very request.
 
 use std::fmt;
-use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use phlix_protocol::ids::EdgeId;
 use thiserror::Error;
 
+use crate::app::edges::Edges;
 use crate::store::StoreError;
 
 /// Where an edge's identity rides.
@@ -40,12 +42,19 @@ pub(crate) trait EdgeAuth: fmt::Debug + Send + Sync {
     fn identify<'a>(&'a self, head: &'a Parts, token: &'a str) -> Identifying<'a>;
 }
 
-/// A hub without edges: nobody is believed.
+/// Edges are known by their keys.
 #[derive(Debug)]
-pub(crate) struct NoEdges;
+pub(crate) struct ByKey(pub(crate) Arc<Edges>);
 
-impl EdgeAuth for NoEdges {
-    fn identify<'a>(&'a self, _head: &'a Parts, _token: &'a str) -> Identifying<'a> {
-        Box::pin(ready(Err(IdentityError::Invalid)))
+impl EdgeAuth for ByKey {
+    fn identify<'a>(&'a self, head: &'a Parts, token: &'a str) -> Identifying<'a> {
+        Box::pin(async move {
+            let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let found = self.0.identify(token, head.method.as_str(), target).await?;
+            // With a body hash it is one of the edge's own questions, not a viewer's request that it passes on.
+            let found = found.filter(|identified| identified.body_hash.is_none()).ok_or(IdentityError::Invalid)?;
+            let edge = self.0.accept(found).ok_or(IdentityError::Invalid)?;
+            if edge.is_core() { Ok(CoreEdge(edge.id)) } else { Err(IdentityError::NotCore) }
+        })
     }
 }

@@ -1,5 +1,32 @@
 //! What edges ask the control plane, and how it knows that it is them.
+//!
+//! Under `/edge/v1`; each call carries the edge's identity over method, target and body. A viewer's request that an edge passes
+//! on carries one without a body hash: it is believed for `X-Forwarded-*` alone and never here, or a viewer could ask through
+//! the edge.
 
+mod asking;
+mod bulletin;
+mod directory;
 mod identity;
+mod presence;
+mod register;
 
-pub(crate) use identity::{CoreEdge, EdgeAuth, HEADER, Identifying, IdentityError, NoEdges};
+use axum::Router;
+use axum::routing::{get, post};
+use phlix_protocol::uplink::paths;
+
+use crate::app::App;
+
+pub(crate) use identity::{ByKey, CoreEdge, EdgeAuth, HEADER, Identifying, IdentityError};
+
+/// All of them.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route(paths::REGISTER, post(register::register))
+        .route(paths::BULLETIN, get(bulletin::follow))
+        .route(&format!("{}/{{host}}", paths::HOSTS), get(directory::host))
+        .route(paths::VIEWER_TICKETS, post(directory::exchange))
+        .route(paths::RENEW_VIEWER_TICKET, post(directory::renew))
+        .route(paths::NAME_CODES, post(directory::name_code))
+        .route(paths::PRESENCE, post(presence::report))
+}

@@ -2,8 +2,8 @@
 //! read is an empty body, so that the handler answers with its own "missing ..." (upstream-api s.0).
 
 use axum::extract::{FromRequest, Request};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -31,13 +31,19 @@ impl FromRequest<App> for Fields {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let (head, body) = request.into_parts();
-        let json = head
-            .headers
+        let bytes = read(body, app.config.limits.body).await?;
+        Ok(Self::parse(&head.headers, &bytes))
+    }
+}
+
+impl Fields {
+    /// The fields of a body that was read already.
+    pub(super) fn parse(headers: &HeaderMap, bytes: &[u8]) -> Self {
+        let json = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.to_ascii_lowercase().contains("application/json"));
-        let bytes = read(body, app.config.limits.body).await?;
-        Ok(Self(if json { from_json(&bytes) } else { from_form(&bytes) }))
+        Self(if json { from_json(bytes) } else { from_form(bytes) })
     }
 }
 

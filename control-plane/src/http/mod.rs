@@ -1,13 +1,20 @@
 //! The routes: one file a noun. A handler extracts, asks `app/` (or reads from `store/`), and answers.
 
 mod accounts;
+mod authorize_name;
 mod body;
 mod caller;
+mod claims;
+mod enrolled;
 mod error;
 mod health;
 mod jwks;
+mod me;
+mod my_servers;
 mod openapi;
 mod pages;
+mod protocol;
+mod servers;
 mod ui;
 mod user;
 
@@ -25,12 +32,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::edges;
 
-pub(crate) use body::{Body, Fields};
-pub(crate) use caller::{Caller, Scheme};
-pub(crate) use error::{ApiError, ErrorBody};
+pub(crate) use body::read as read_body;
+pub(crate) use error::ApiError;
 pub(crate) use openapi::document;
-pub(crate) use user::{User, Visitor};
 
 /// Everything that is described in the OpenAPI document.
 fn described() -> OpenApiRouter<App> {
@@ -39,6 +45,10 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::ready))
         .routes(routes!(jwks::jwks))
         .merge(accounts::routes())
+        .merge(claims::routes())
+        .merge(my_servers::routes())
+        .merge(servers::routes())
+        .merge(me::routes())
 }
 
 /// The whole of the hub's own domain, and what edges ask.
@@ -47,11 +57,14 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .merge(described)
         .merge(pages::routes())
+        .merge(authorize_name::routes())
         .merge(ui::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(from_fn(headers))
         .layer(from_fn_with_state(app.clone(), caller::establish))
+        // Edges ask for themselves: their identity is checked with the body, by their own extractor.
+        .merge(edges::routes())
         .layer(from_fn_with_state(app.clone(), measure))
         .with_state(app)
 }

@@ -9,7 +9,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
     info(title = "Phlix Hub", description = "The HTTP API of the hub's control plane.", license(name = "MIT")),
     tags(
         (name = "accounts", description = "Accounts and sign-ins"),
+        (name = "claims", description = "How a server comes to its owner"),
         (name = "keys", description = "The hub's public keys"),
+        (name = "my servers", description = "A user's servers"),
+        (name = "servers", description = "What a server does for itself"),
         (name = "operations", description = "Is it alive, can it work"),
     ),
     modifiers(&Security)
@@ -23,6 +26,10 @@ impl utoipa::Modify for Security {
         let components = openapi.components.get_or_insert_with(Default::default);
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let enrollment = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+        let enrollment =
+            enrollment.description(Some("A server's enrollment; native ones sign each call in X-Phlix-Proof."));
+        components.add_security_scheme("enrollment", SecurityScheme::Http(enrollment.build()));
         let cookie = ApiKeyValue::new("__Host-phlix-s");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }

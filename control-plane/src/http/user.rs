@@ -68,7 +68,7 @@ impl From<AuthError> for ApiError {
 }
 
 /// The token of `Authorization: Bearer`; the word in any case. Another scheme is not ours to read.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let invalid = || ApiError::unauthorized("auth.invalid_token");

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, maintenance};
+use crate::app::{App, bulletin, maintenance};
 
 /// Starts the timers; they end with `stop`.
 pub(crate) fn start(app: &App, stop: &CancellationToken) -> JoinSet<()> {
@@ -19,6 +19,8 @@ pub(crate) fn start(app: &App, stop: &CancellationToken) -> JoinSet<()> {
     };
     timer(sweep(app.clone()).boxed());
     timer(keys(app.clone()).boxed());
+    // Not cut off by `stop` but told of it: it ends the streams of the edges, for which the listener waits.
+    timers.spawn(bulletin::watch(app.clone(), stop.clone()));
     timers
 }
 

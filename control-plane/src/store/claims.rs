@@ -24,8 +24,8 @@ statements! {
                       ORDER BY created_at DESC LIMIT 1";
     HAND_OVER = "UPDATE claims SET id_hash = ?, requester_address = ? \
                  WHERE code = ? AND claimed_by IS NULL AND expires_at > ?";
-    REDEEM = "UPDATE claims SET claimed_by = ?, claimed_at = ? WHERE code = ? AND claimed_by IS NULL AND expires_at > ?";
-    PAIR = "UPDATE claims SET server_id = ?, generation = ? WHERE code = ?";
+    REDEEM = "UPDATE claims SET claimed_by = ?, claimed_at = ?, server_id = ?, generation = ? \
+              WHERE code = ? AND claimed_by IS NULL AND expires_at > ?";
     DELIVER = "UPDATE claims SET delivered_at = ? WHERE id_hash = ? AND delivered_at IS NULL";
     SWEEP = "DELETE FROM claims WHERE expires_at <= ? AND (claimed_at IS NULL OR claimed_at <= ?)";
 }
@@ -105,21 +105,24 @@ pub(crate) async fn hand_over(
 }
 
 /// Of any number of users that redeem one code at the same time one gets `true`.
-pub(crate) async fn redeem(conn: &mut Conn, code: ClaimCode, by: UserId, now: Timestamp) -> Result<bool, StoreError> {
-    let query = sqlx::query(REDEEM).bind(by.to_string()).bind(now.millis()).bind(code.to_string()).bind(now.millis());
-    Ok(query.execute(conn).await?.rows_affected() == 1)
-}
-
-/// Which server it became, in the transaction that redeemed it.
-pub(crate) async fn pair(
+pub(crate) async fn redeem(
     conn: &mut Conn,
     code: ClaimCode,
+    by: UserId,
     server: ServerId,
     generation: u64,
-) -> Result<(), StoreError> {
-    let generation = i64::try_from(generation).unwrap_or(i64::MAX);
-    sqlx::query(PAIR).bind(server.to_string()).bind(generation).bind(code.to_string()).execute(conn).await?;
-    Ok(())
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let redeemed = sqlx::query(REDEEM)
+        .bind(by.to_string())
+        .bind(now.millis())
+        .bind(server.to_string())
+        .bind(i64::try_from(generation).unwrap_or(i64::MAX))
+        .bind(code.to_string())
+        .bind(now.millis())
+        .execute(conn)
+        .await?;
+    Ok(redeemed.rows_affected() == 1)
 }
 
 /// Starts the time for which a delivered enrollment may be read again; a second delivery does not start it anew.

@@ -31,6 +31,7 @@ statements! {
     NEXT_GENERATION = "UPDATE servers SET generation = generation + 1, generation_at = ? WHERE id = ? AND generation = ?";
     SEEN = "UPDATE servers SET version = ?, hostname_candidates = ?, last_seen_at = ?, updated_at = ? WHERE id = ?";
     LEAST_GENERATIONS = "SELECT id, least_generation FROM servers WHERE least_generation > 0";
+    OWNER_NAME = "SELECT u.username FROM users u JOIN servers s ON s.user_id = u.id WHERE s.id = ?";
     DELETE = "DELETE FROM servers WHERE id = ?";
 }
 
@@ -175,6 +176,11 @@ pub(crate) async fn least_generations(conn: &mut Conn) -> Result<Vec<Generation>
         Ok(Generation { server_id: super::id(&id, "servers", "id")?, least: unsigned(least) })
     };
     rows.into_iter().map(generation).collect()
+}
+
+/// The account's name, for the server that it claimed.
+pub(crate) async fn owner_name(conn: &mut Conn, id: ServerId) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar(OWNER_NAME).bind(id.to_string()).fetch_optional(conn).await?)
 }
 
 /// Takes a server away, with its heartbeats, libraries and tunnels; `false` when another request did so before.

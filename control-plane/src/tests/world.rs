@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ::http::request::Parts;
@@ -11,14 +12,16 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use phlix_protocol::ids::EdgeId;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 use url::Url;
 use uuid::Uuid;
 
 use super::mariadb;
+use crate::app::bulletin;
 use crate::app::{App, Hub};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Engine, Hashing, JwtSecret, SealKey};
@@ -108,6 +111,9 @@ struct Inner {
     database: TestDatabase,
     app: App,
     router: axum::Router,
+    people: AtomicU32,
+    /// Ends the watch of the bulletin with the world.
+    _watch: DropGuard,
 }
 
 impl World {
@@ -122,9 +128,11 @@ impl World {
         set(&mut config);
         let db = Db::connect(&database.url).await.unwrap();
         db.migrate().await.unwrap();
-        let app = Hub::assemble(config, db, Box::new(TrustedEdge)).await.unwrap();
+        let app = Hub::assemble(config, db, Some(Box::new(TrustedEdge))).await.unwrap();
         let router = http::router(app.clone());
-        Self(Arc::new(Inner { database, app, router }))
+        let stop = CancellationToken::new();
+        tokio::spawn(bulletin::watch(app.clone(), stop.clone()));
+        Self(Arc::new(Inner { database, app, router, people: AtomicU32::new(0), _watch: stop.drop_guard() }))
     }
 
     /// Settings of a test: cheap hashes, a clock that stands.
@@ -153,7 +161,7 @@ impl World {
     pub(super) async fn second_replica(&self) -> App {
         let config = self.0.app.config.clone();
         let db = Db::connect(&self.0.database.url).await.unwrap();
-        Hub::assemble(config, db, Box::new(TrustedEdge)).await.unwrap()
+        Hub::assemble(config, db, Some(Box::new(TrustedEdge))).await.unwrap()
     }
 
     /// The database's URL, for what opens it by itself.
@@ -177,9 +185,45 @@ impl World {
         }
     }
 
+    /// Makes an account by the API, each from an address of its own. The first is the administrator.
+    pub(super) async fn sign_up(&self, username: &str) -> Person {
+        let number = self.0.people.fetch_add(1, Ordering::SeqCst);
+        let address = format!("198.51.{}.{}", number / 250, number % 250 + 1);
+        let form = json!({"username": username, "email": format!("{username}@mail.example"), "password": PASSWORD});
+        let reply = self.client_at(&address).post("/api/v1/auth/register", form).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        Person::of(&reply)
+    }
+
     pub(super) async fn end(self) {
         self.0.app.db.close().await;
         self.0.database.end().await;
+    }
+}
+
+/// The password of everybody in the tests.
+pub(super) const PASSWORD: &str = "correct horse battery staple";
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub(super) struct Person {
+    pub(super) id: String,
+    pub(super) access: String,
+    pub(super) refresh: String,
+    pub(super) is_admin: bool,
+}
+
+impl Person {
+    /// From the reply to a sign-up, a log-in or a refresh.
+    pub(super) fn of(reply: &Reply) -> Self {
+        let body = reply.json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self {
+            id: text(&body["user"]["id"]),
+            access: text(&body["access_token"]),
+            refresh: text(&body["refresh_token"]),
+            is_admin: body["user"]["is_admin"] == 1,
+        }
     }
 }
 
@@ -296,6 +340,11 @@ impl Reply {
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The value of the session cookie that the answer sets, with all that is said about it.
+    pub(super) fn session_cookie(&self) -> Option<&str> {
+        self.header("set-cookie").filter(|cookie| cookie.starts_with("__Host-phlix-s="))
     }
 
     /// Status and machine code together, as most refusals are asked for.
