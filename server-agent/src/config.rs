@@ -31,8 +31,6 @@ pub struct Config {
     pub claim_again: bool,
     /// By which transport edges are dialled.
     pub transport: Transport,
-    /// Written (JSON) when the first tunnel is open.
-    pub ready_file: Option<PathBuf>,
     pub timings: Timings,
     pub limits: Limits,
 }
@@ -51,7 +49,6 @@ impl Config {
             insecure: false,
             claim_again: false,
             transport: Transport::Auto,
-            ready_file: None,
             timings: Timings::default(),
             limits: Limits::default(),
         }

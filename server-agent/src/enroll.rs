@@ -92,7 +92,7 @@ fn is_passing(error: &HubError) -> bool {
     match error {
         HubError::Unreachable(_) | HubError::TimedOut(_) => true,
         HubError::Refused { status, .. } => status.is_server_error() || status.as_u16() == 429,
-        HubError::NotTrusted { .. } | HubError::Nonsense(_) => false,
+        HubError::NotTrusted { .. } | HubError::OtherKey { .. } | HubError::Nonsense(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ pub enum Event {
     /// The hub answers again.
     HubBack,
     /// A tunnel is open.
-    Connected { edge: String, tunnel: TunnelId, names: Vec<Hostname> },
+    Connected { server: ServerId, edge: String, tunnel: TunnelId, names: Vec<Hostname> },
     /// An edge asked to move; what runs at it may finish.
     Draining { edge: String, reason: String },
     /// There is no tunnel.

@@ -40,7 +40,8 @@ pub(crate) async fn take_up_stored(shared: &Shared) {
     }
 }
 
-/// Runs as long as the agent; ends only when the hub no longer knows this server, with what it said.
+/// Runs as long as the agent; ends only where trying again can't help: the hub no longer knows this server, or
+/// is not trusted and there is nothing to go on with.
 pub(crate) async fn keep(shared: Arc<Shared>, enrollment: Enrollment, saved: bool) -> HubError {
     let mut keeper = Keeper {
         identity: Identity { enrollment: enrollment.token.clone(), key: shared.key.clone() },
@@ -65,6 +66,11 @@ pub(crate) async fn keep(shared: Arc<Shared>, enrollment: Enrollment, saved: boo
                 keeper.heartbeat_due.saturating_duration_since(Instant::now())
             }
             Err(KeepError::Hub(error)) if error.is_final() => return error,
+            // Somebody should be asked. But where a tunnel can be kept open, whoever stands between us and the hub must
+            // not be able to end it.
+            Err(KeepError::Hub(error @ HubError::NotTrusted { .. })) if keeper.shared.credentials().is_none() => {
+                return error;
+            }
             Err(KeepError::Hub(error)) => {
                 away.told(&error, &*tell);
                 keeper.shared.board.change(|status| status.trouble = Some(error.to_string()));

@@ -1,6 +1,6 @@
 //! One agent from its start to its end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phlix_certs::pin::SpkiPin;
@@ -116,7 +116,6 @@ pub async fn run(
         credentials: watch::Sender::new(None),
         want_ticket: Notify::new(),
         streams: std::sync::atomic::AtomicUsize::new(0),
-        ready_file: Mutex::new(config.ready_file.clone()),
         tell,
         config,
     });

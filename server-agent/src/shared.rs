@@ -1,6 +1,5 @@
 //! What the rooms of one running agent share.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phlix_protocol::ids::{InstanceId, ServerId};
@@ -50,8 +49,6 @@ pub(crate) struct Shared {
     pub(crate) want_ticket: Notify,
     /// Streams that are open.
     pub(crate) streams: std::sync::atomic::AtomicUsize,
-    /// Taken when the first tunnel is open.
-    pub(crate) ready_file: Mutex<Option<PathBuf>>,
     pub(crate) tell: Tell,
 }
 

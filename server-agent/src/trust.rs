@@ -54,33 +54,40 @@ pub(crate) fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Tru
     if added == 0 { Err(TrustError::EmptyCaFile { path: path.to_owned() }) } else { Ok(()) }
 }
 
-/// A client that believes one key alone.
-pub(crate) fn pinned(pin: SpkiPin) -> Result<ClientConfig, TrustError> {
+/// A client that believes one key alone, and remembers which other it was shown.
+pub(crate) fn pinned(pin: SpkiPin, refused: RefusedKey) -> Result<ClientConfig, TrustError> {
     let provider = provider();
-    Ok(builder(&provider)?
-        .dangerous()
-        .with_custom_certificate_verifier(PinnedServer::new(pin, Arc::clone(&provider)))
-        .with_no_client_auth())
+    let inner: Arc<dyn ServerCertVerifier> = PinnedServer::new(pin, Arc::clone(&provider));
+    client(&provider, Remembering { inner: Some(inner), refused, provider: Arc::clone(&provider) })
 }
 
 /// A client that believes certificates below these roots, and remembers which key it refused.
 pub(crate) fn rooted(roots: RootCertStore, refused: RefusedKey) -> Result<ClientConfig, TrustError> {
     let provider = provider();
-    let verifier = Rooted::new(roots, refused, &provider)?;
-    Ok(builder(&provider)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    let inner: Option<Arc<dyn ServerCertVerifier>> = if roots.is_empty() {
+        None
+    } else {
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        Some(built.map_err(|error| rustls::Error::General(error.to_string()))?)
+    };
+    client(&provider, Remembering { inner, refused, provider: Arc::clone(&provider) })
 }
 
 /// A client that believes anybody: only for an origin beside the agent, by its owner's choice.
 pub(crate) fn unverified() -> Result<ClientConfig, TrustError> {
     let provider = provider();
-    let verifier = Anybody(Arc::clone(&provider));
-    Ok(builder(&provider)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    client(&provider, Anybody(Arc::clone(&provider)))
 }
 
-fn builder(
+fn client(
     provider: &Arc<CryptoProvider>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TrustError> {
-    Ok(ClientConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions()?)
+    verifier: impl ServerCertVerifier + 'static,
+) -> Result<ClientConfig, TrustError> {
+    Ok(ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
 }
 
 /// The key of the last certificate that was refused: what a person may compare and confirm.
@@ -98,28 +105,16 @@ impl RefusedKey {
     }
 }
 
-/// The usual verification.
+/// Another verifier's verdict, with a memory.
 #[derive(Debug)]
-struct Rooted {
+struct Remembering {
     /// `None` where there is no root at all: then nobody is believed.
-    inner: Option<Arc<WebPkiServerVerifier>>,
+    inner: Option<Arc<dyn ServerCertVerifier>>,
     refused: RefusedKey,
     provider: Arc<CryptoProvider>,
 }
 
-impl Rooted {
-    fn new(roots: RootCertStore, refused: RefusedKey, provider: &Arc<CryptoProvider>) -> Result<Self, TrustError> {
-        let inner = if roots.is_empty() {
-            None
-        } else {
-            let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-            Some(built.map_err(|error| rustls::Error::General(error.to_string()))?)
-        };
-        Ok(Self { inner, refused, provider: Arc::clone(provider) })
-    }
-}
-
-impl ServerCertVerifier for Rooted {
+impl ServerCertVerifier for Remembering {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

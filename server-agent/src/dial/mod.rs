@@ -6,12 +6,13 @@ mod handshake;
 mod quic;
 mod tunnel;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use phlix_protocol::ids::{EdgeId, TunnelId};
+use phlix_protocol::ids::EdgeId;
 use phlix_protocol::native::control::RefusedCode;
 use phlix_protocol::token::EdgeEntry;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use crate::clock::{SystemClock, WallClock};
 use crate::event::Event;
 use crate::random;
 use crate::shared::{Credentials, Shared};
-use crate::state::{Stage, replace_file};
+use crate::state::Stage;
 use handshake::HandshakeError;
 use tunnel::{Left, Tunnel};
 
@@ -76,6 +77,8 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
     let mut tunnels = JoinSet::new();
     let mut order = Order::default();
     loop {
+        // Those that have ended are forgotten.
+        while tunnels.try_join_next().is_some() {}
         let ready = tokio::select! {
             () = stop.cancelled() => break,
             ready = credentials.wait_for(Option::is_some) => ready.ok().and_then(|found| found.clone()),
@@ -106,14 +109,20 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
-            // An edge list that changed may name one that can be reached.
-            _ = credentials.changed() => {}
-            _ = tunnels.join_next(), if !tunnels.is_empty() => {}
+            () = other_edges(&mut credentials, &current) => backoff.reset(),
         }
     }
-    // Those who are left have heard `stop` and say goodbye.
+    // Those that are left have heard `stop` and say goodbye.
     let goodbye = async { while tunnels.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(shared.config.timings.goodbye, goodbye).await;
+}
+
+/// Completes when the hub names other edges than those that were tried.
+async fn other_edges(credentials: &mut watch::Receiver<Option<Arc<Credentials>>>, tried: &Credentials) {
+    let differ = |found: &Option<Arc<Credentials>>| found.as_ref().is_some_and(|found| found.edges != tried.edges);
+    if credentials.wait_for(differ).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 enum Outcome {
@@ -166,8 +175,7 @@ async fn one_tunnel(
     let tunnel_id = connected.welcome.tunnel_id;
     let (tunnel, left) = Tunnel::new(Arc::clone(shared), edge.id, Arc::clone(credentials), connected);
     tunnels.spawn(tunnel.run(stop.clone()));
-    say_ready(shared, &label, tunnel_id).await;
-    shared.tell(Event::Connected { edge: label.clone(), tunnel: tunnel_id, names });
+    shared.tell(Event::Connected { server: shared.server_id, edge: label.clone(), tunnel: tunnel_id, names });
     match left.await {
         Ok(Left::Draining { reason }) => {
             order.avoid(edge.id);
@@ -180,16 +188,6 @@ async fn one_tunnel(
         }
         // The task ended without a word: only where everything ends.
         Err(_) => Outcome::Stopped,
-    }
-}
-
-/// Writes the ready file, once.
-async fn say_ready(shared: &Shared, edge: &str, tunnel: TunnelId) {
-    let Some(path) = shared.ready_file.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    let ready = serde_json::json!({ "server_id": shared.server_id, "edge": edge, "tunnel_id": tunnel });
-    let written = tokio::task::spawn_blocking(move || replace_file(&path, ready.to_string().as_bytes())).await;
-    if let Ok(Err(error)) = written {
-        shared.tell(Event::NotSaved { reason: format!("the ready file can't be written: {error}") });
     }
 }
 

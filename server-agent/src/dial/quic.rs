@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phlix_certs::pin::SpkiPin;
+use phlix_protocol::native;
 use phlix_protocol::native::control::Welcome;
-use phlix_protocol::native::{self, close};
 use phlix_protocol::token::EdgeEntry;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::task::JoinSet;
 
 use super::DialError;
 use super::handshake::{self, Control, HandshakeError};
@@ -28,6 +29,10 @@ const WINDOW: u32 = 64 * 1024 * 1024;
 /// Queued for sending in all; more than this has left the CPU's cache before it is encrypted.
 const SEND_WINDOW: u64 = 1024 * 1024;
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Between two addresses of one edge.
+const STAGGER: Duration = Duration::from_millis(300);
+/// For a close to leave the machine.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// Addresses of one edge that are tried.
 const MOST_ADDRESSES: usize = 8;
 
@@ -52,54 +57,67 @@ pub(super) async fn connect(
     edge: &EdgeEntry,
 ) -> Result<Connected, DialError> {
     let config = client_config(shared, edge)?;
-    let mut last = DialError::NoAddress;
-    for address in addresses(edge).await? {
-        match connect_to(shared, &config, address, name_of(edge)).await {
-            Ok((endpoint, connection)) => {
-                let proved = handshake::prove(shared, credentials, edge, name_of(edge), &connection);
-                let limit = shared.config.timings.handshake;
-                let outcome = match tokio::time::timeout(limit, proved).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(HandshakeError::TimedOut(limit)),
-                };
-                return match outcome {
-                    Ok((control, welcome)) => {
-                        connection.set_receive_window(VarInt::from_u32(WINDOW));
-                        Ok(Connected { endpoint, connection, control, welcome })
-                    }
-                    Err(error) => {
-                        connection.close(VarInt::from_u32(error.close_code()), b"");
-                        // The edge should hear why, but is not waited for.
-                        let _ = tokio::time::timeout(Duration::from_millis(50), endpoint.wait_idle()).await;
-                        Err(error.into())
-                    }
-                };
-            }
-            Err(error) => last = error,
+    let name = name_of(edge);
+    let (endpoint, connection) = first_of(addresses(edge).await?, &config, name, shared.config.timings.dial).await?;
+    let limit = shared.config.timings.handshake;
+    let proving = handshake::prove(shared, credentials, edge, name, &connection);
+    let outcome = tokio::time::timeout(limit, proving).await.unwrap_or(Err(HandshakeError::TimedOut(limit)));
+    match outcome {
+        Ok((control, welcome)) => {
+            connection.set_receive_window(VarInt::from_u32(WINDOW));
+            Ok(Connected { endpoint, connection, control, welcome })
+        }
+        Err(error) => {
+            connection.close(VarInt::from_u32(error.close_code()), b"");
+            // The edge should hear it, but is not waited for.
+            let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+            Err(error.into())
         }
     }
-    Err(last)
 }
 
-async fn connect_to(
-    shared: &Shared,
+/// Dials the addresses, each a moment after the one before: one that swallows packets must not hold up the next.
+async fn first_of(
+    addresses: Vec<SocketAddr>,
     config: &quinn::ClientConfig,
-    address: SocketAddr,
     name: &str,
+    limit: Duration,
+) -> Result<(Endpoint, Connection), DialError> {
+    let mut attempts = JoinSet::new();
+    let mut untried = addresses.into_iter();
+    let mut last = DialError::NoAddress;
+    loop {
+        match untried.next() {
+            Some(address) => drop(attempts.spawn(dial_address(config.clone(), address, name.to_owned(), limit))),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => last = error,
+                Err(_) => {}
+            },
+            () = tokio::time::sleep(STAGGER), if untried.len() > 0 => {}
+        }
+    }
+}
+
+async fn dial_address(
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    name: String,
+    limit: Duration,
 ) -> Result<(Endpoint, Connection), DialError> {
     let socket = socket_for(address).map_err(DialError::Socket)?;
     let endpoint =
         Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime)).map_err(DialError::Socket)?;
     let connecting =
-        endpoint.connect_with(config.clone(), address, name).map_err(|error| DialError::Setup(error.to_string()))?;
-    let limit = shared.config.timings.dial;
+        endpoint.connect_with(config, address, &name).map_err(|error| DialError::Setup(error.to_string()))?;
     match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(connection)) => Ok((endpoint, connection)),
         Ok(Err(error)) => Err(DialError::Connect(error)),
-        Err(_) => {
-            endpoint.close(VarInt::from_u32(close::HANDSHAKE_TIMEOUT), b"");
-            Err(DialError::TimedOut(limit))
-        }
+        Err(_) => Err(DialError::TimedOut(limit)),
     }
 }
 
@@ -108,7 +126,7 @@ fn client_config(shared: &Shared, edge: &EdgeEntry) -> Result<quinn::ClientConfi
     let mut tls = match &edge.spki {
         Some(pin) => {
             let pin: SpkiPin = pin.parse().map_err(|_| DialError::Setup("the hub's pin of it is none".into()))?;
-            trust::pinned(pin)?
+            trust::pinned(pin, RefusedKey::default())?
         }
         None => trust::rooted(shared.edge_roots.clone(), RefusedKey::default())?,
     };

@@ -21,6 +21,9 @@ use crate::shared::{Credentials, Shared};
 /// Between two looks at the pulse.
 const PULSE: Duration = Duration::from_secs(1);
 
+/// Between two reports, however often the origin changes.
+const BETWEEN_REPORTS: Duration = Duration::from_secs(2);
+
 /// Longest that a drained tunnel is kept for what still runs in it, whatever the edge says.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 
@@ -94,6 +97,8 @@ impl Tunnel {
             End::Stopped => {
                 let _ = self.control.send(&Message::Bye(Bye { reason: "the agent stops".into() })).await;
                 self.control.finish();
+                // An edge that has heard it closes the connection.
+                let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.connection.closed()).await;
                 (close::BYE, "the agent stops".to_owned())
             }
             End::Bye(reason) => (close::BYE, format!("the edge said goodbye: {reason}")),
@@ -106,7 +111,7 @@ impl Tunnel {
         tracing::info!(edge.id = %self.edge, tunnel.id = %self.welcome.tunnel_id, reason, "tunnel has ended");
         self.tell(Left::Closed { reason });
         // The close must get out; the endpoint sends it again until the edge is silent.
-        let _ = tokio::time::timeout(self.shared.config.timings.goodbye, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.endpoint.wait_idle()).await;
     }
 
     async fn live(&mut self, stop: &CancellationToken) -> End {
@@ -119,6 +124,7 @@ impl Tunnel {
         let mut origin = self.shared.origin.watch();
         let connection = self.connection.clone();
         let mut drain = None;
+        let mut reported = Instant::now();
         // Fresh credentials may have come while the handshake ran.
         fresh.mark_changed();
         loop {
@@ -150,8 +156,15 @@ impl Tunnel {
                 }
                 Ok(()) = fresh.changed() => self.send_ticket(&mut fresh).await,
                 _ = presence.tick() => self.send_presence().await,
-                _ = report.tick() => self.send_report().await,
-                Ok(()) = origin.changed() => self.send_report().await,
+                _ = report.tick() => {
+                    reported = Instant::now();
+                    self.send_report().await
+                }
+                Ok(()) = origin.changed() => {
+                    // At once, but an origin that comes and goes must not flood the edge.
+                    report.reset_after(BETWEEN_REPORTS.saturating_sub(reported.elapsed()));
+                    Ok(())
+                }
             };
             if let Err(error) = sent {
                 return match connection.close_reason() {

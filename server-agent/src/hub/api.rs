@@ -68,16 +68,18 @@ impl HubClient {
             #[serde(default)]
             hub_base_url: Option<String>,
         }
-        let time = self.clock.now();
-        let claim = NewClaim {
-            server_name,
-            version: VERSION,
-            public_keys_jwk: key.public().jwk(),
-            hostname_candidates: [],
-            protocol_version: "v1",
-            proof: ClaimProof { time, signature: b64::encode(key.sign(&claim_input(self.origin(), time))) },
+        let claim = || {
+            let time = self.clock.now();
+            json(&NewClaim {
+                server_name,
+                version: VERSION,
+                public_keys_jwk: key.public().jwk(),
+                hostname_candidates: [],
+                protocol_version: "v1",
+                proof: ClaimProof { time, signature: b64::encode(key.sign(&claim_input(self.origin(), time))) },
+            })
         };
-        let reply: Reply = self.call(Method::POST, "/api/v1/server-claims/new", json(&claim)).await?;
+        let reply: Reply = self.in_time(|| self.call(Method::POST, "/api/v1/server-claims/new", claim())).await?;
         let plain_code = (1..=32).contains(&reply.claim_code.len())
             && reply.claim_code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !plain_code {

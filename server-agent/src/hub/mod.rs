@@ -53,6 +53,8 @@ pub enum HubUrlError {
 pub enum HubError {
     #[error("the hub's certificate is not trusted; its key is SHA-256 {}", .seen.hex())]
     NotTrusted { seen: SpkiPin },
+    #[error("the hub shows another key than the one that was confirmed: SHA-256 {}. If its operator changed it, confirm the new one with --hub-key", .seen.hex())]
+    OtherKey { seen: SpkiPin },
     #[error("the hub can't be reached: {0}")]
     Unreachable(String),
     #[error("the hub did not answer within {} s", .0.as_secs())]
@@ -68,7 +70,9 @@ impl HubError {
     pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => match *status {
-                StatusCode::UNAUTHORIZED => code == "auth.enrollment_expired",
+                StatusCode::UNAUTHORIZED => {
+                    matches!(code.as_str(), "auth.enrollment_expired" | "auth.enrollment_revoked")
+                }
                 StatusCode::NOT_FOUND => code == "server.not_found",
                 _ => false,
             },
@@ -116,6 +120,7 @@ pub(crate) struct HubClient {
     origin: String,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     refused_key: RefusedKey,
+    pinned: bool,
     clock: Arc<HubClock>,
     time_limit: Duration,
     longest_reply: usize,
@@ -131,7 +136,7 @@ impl HubClient {
     ) -> Result<Self, TrustError> {
         let refused_key = RefusedKey::default();
         let tls = match pin {
-            Some(pin) => trust::pinned(pin)?,
+            Some(pin) => trust::pinned(pin, refused_key.clone())?,
             // A hub without TLS needs no roots, and reading the system's takes a while.
             None if origin.starts_with("http://") => {
                 trust::rooted(rustls::RootCertStore::empty(), refused_key.clone())?
@@ -149,6 +154,7 @@ impl HubClient {
             origin,
             client,
             refused_key,
+            pinned: pin.is_some(),
             clock,
             time_limit: config.timings.hub_call,
             longest_reply: config.limits.hub_reply,
@@ -165,22 +171,30 @@ impl HubClient {
         self.send(method, path, body, None).await
     }
 
-    /// A call signed by the server's key (trust s.2.3). Where a wrong clock spoiled it, it is made once more.
+    /// A call signed by the server's key (trust s.2.3).
     async fn signed_call<R: DeserializeOwned>(
         &self,
         identity: &Identity,
         path: &str,
         body: Bytes,
     ) -> Result<R, HubError> {
+        self.in_time(|| self.send(Method::POST, path, body.clone(), Some(identity))).await
+    }
+
+    /// Makes a call that says what time it is. Where it was refused and the answer shows that our clock was wrong, it
+    /// is made once more, with the hub's time.
+    async fn in_time<R, F>(&self, call: impl Fn() -> F) -> Result<R, HubError>
+    where
+        F: Future<Output = Result<R, HubError>>,
+    {
         let before = self.clock.offset();
-        let outcome = self.send(Method::POST, path, body.clone(), Some(identity)).await;
-        match &outcome {
-            Err(error @ HubError::Refused { status: StatusCode::UNAUTHORIZED, .. })
-                if !error.is_final() && (self.clock.offset() - before).abs() > WORTH_A_RETRY =>
+        match call().await {
+            Err(HubError::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST, .. })
+                if (self.clock.offset() - before).abs() > WORTH_A_RETRY =>
             {
-                self.send(Method::POST, path, body, Some(identity)).await
+                call().await
             }
-            _ => outcome,
+            outcome => outcome,
         }
     }
 
@@ -221,6 +235,7 @@ impl HubClient {
 
     async fn exchange<R: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<R, HubError> {
         let reply = self.client.request(request).await.map_err(|error| match self.refused_key.take() {
+            Some(seen) if self.pinned => HubError::OtherKey { seen },
             Some(seen) => HubError::NotTrusted { seen },
             None => HubError::Unreachable(chain(&error)),
         })?;

@@ -109,12 +109,14 @@ impl Answer {
     }
 
     /// Completes when the edge wants no more.
-    fn stopped(&self) -> impl Future<Output = ()> + Send + Sync + 'static {
+    fn stopped(&self) -> impl Future<Output = Stopped> + Send + Sync + 'static {
         let stopped = self.send.stopped();
         async move {
-            if let Ok(None) = stopped.await {
+            match stopped.await {
+                Ok(Some(code)) if code == VarInt::from_u32(0) => Stopped::InOrder,
                 // Everything has arrived: nothing to be told.
-                std::future::pending::<()>().await;
+                Ok(None) => std::future::pending().await,
+                Ok(Some(_)) | Err(_) => Stopped::CutOff,
             }
         }
     }
@@ -140,6 +142,15 @@ impl Drop for Answer {
             self.reset(ResetCode::Internal);
         }
     }
+}
+
+/// How an edge ends a stream before the origin does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// Code 0: a pooled connection is let go between two requests.
+    InOrder,
+    /// The viewer has left, or the tunnel is gone.
+    CutOff,
 }
 
 /// Counts a stream as open, in its tunnel and in all.

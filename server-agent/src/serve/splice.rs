@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::origin::OriginStream;
-use super::{Answer, BULK, FRESH, code};
+use super::{Answer, BULK, FRESH, Stopped, code};
 
 /// Read at most this at a time.
 const BLOCK: usize = 256 * 1024;
@@ -88,12 +88,15 @@ struct Running<S> {
     stopped: Pin<Box<S>>,
 }
 
-impl<S: Future<Output = ()>> Future for Running<S> {
+impl<S: Future<Output = Stopped>> Future for Running<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.stopped.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(stopped) = this.stopped.as_mut().poll(cx) {
+            if stopped == Stopped::InOrder {
+                this.splice.origin.let_go();
+            }
             this.splice.break_off(Broken::Viewer);
             return Poll::Ready(());
         }

@@ -21,7 +21,7 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Puts a file (0600) in place, in one step.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {

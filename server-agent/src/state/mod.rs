@@ -20,7 +20,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::random;
-pub(crate) use files::replace as replace_file;
 pub(crate) use status::write as write_status;
 pub use status::{Stage, Status, status};
 
