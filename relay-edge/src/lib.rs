@@ -1,1 +1,224 @@
-//! Not here yet.
+//! The relay edge: viewers' requests come in, go down a tunnel to a home server, and the answers come back.
+//!
+//! `accept` has the sockets, `road` decides and carries, `tunnels` reaches home servers, `uplink` knows what the hub
+//! knows. One way: accept -> road, tunnels; road -> tunnels, uplink; tunnels -> uplink.
+//!
+//! An edge runs on one current-thread runtime, and all its state belongs to it: `spawn_thread` gives it a thread of its
+//! own. It holds nothing that it can't lose.
+
+mod accept;
+mod body;
+mod clock;
+mod config;
+mod limits;
+mod metrics;
+mod random;
+mod road;
+mod thread;
+mod tunnels;
+mod uplink;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use phlix_protocol::ids::InstanceId;
+use phlix_protocol::native::close;
+use phlix_protocol::uplink::Register;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::admin::Admin;
+use crate::accept::http::{Kind, Viewers};
+use crate::accept::quic::Agents;
+use crate::accept::{Stage, quic, sockets, tls};
+pub use crate::config::{Config, Limits, Sockets, Timeouts, Windows};
+use crate::limits::Gauge;
+use crate::metrics::Metrics;
+use crate::road::live::Live;
+use crate::road::{Ports, Road};
+pub use crate::thread::{EdgeHandle, spawn_thread};
+use crate::tunnels::quic::Tunnels;
+use crate::uplink::Uplink;
+
+/// The edge did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket is not what it should be.
+    #[error("can't listen for {what}")]
+    Socket {
+        /// What the socket is for.
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    /// TLS or QUIC can't be set up.
+    #[error("can't set up TLS: {0}")]
+    Tls(String),
+    /// Two metrics of one name: a fault of ours.
+    #[error("can't set up metrics: {0}")]
+    Metrics(String),
+    /// The thread or its runtime can't be made.
+    #[error("can't start the edge's thread")]
+    Thread(#[source] io::Error),
+    /// The thread ended before it listened: a fault of ours.
+    #[error("the edge's thread ended before it listened")]
+    ThreadEnded,
+}
+
+/// Where an edge listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// TLS over TCP, and QUIC on the UDP port of the same number.
+    pub tls: SocketAddr,
+    /// Metrics and health.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// A running edge. Dropping it drops everything at once; `shutdown` lets it finish first.
+pub struct Edge {
+    addresses: Addresses,
+    stages: watch::Sender<Stage>,
+    tracker: TaskTracker,
+    tunnels: Arc<Tunnels>,
+    live: Arc<Live>,
+    endpoint: quinn::Endpoint,
+    background: Vec<JoinHandle<()>>,
+    drain: Duration,
+}
+
+impl Edge {
+    /// Begins to serve on sockets that are bound. Registration with the control plane goes on in the background until it
+    /// answers.
+    ///
+    /// Must be called on a current-thread runtime that is driven until `shutdown` has ended; `spawn_thread` does both.
+    pub async fn start(config: Config, sockets: Sockets) -> Result<Self, StartError> {
+        let listen = |what, listener| -> Result<_, StartError> {
+            let taken = |source| StartError::Socket { what, source };
+            let listener = sockets::tcp(listener).map_err(taken)?;
+            let bound = listener.local_addr().map_err(taken)?;
+            Ok((listener, bound))
+        };
+        let http = sockets.http.map(|listener| listen("HTTP", listener)).transpose()?;
+        let admin = sockets.metrics.map(|listener| listen("metrics", listener)).transpose()?;
+        let (tls_listener, bound) = listen("TLS", sockets.tls)?;
+        sockets::udp(&sockets.quic, config.windows.socket)
+            .map_err(|source| StartError::Socket { what: "QUIC", source })?;
+        let addresses = Addresses {
+            http: http.as_ref().map(|(_, bound)| *bound),
+            tls: bound,
+            metrics: admin.as_ref().map(|(_, bound)| *bound),
+        };
+        let tls = tls::viewers(&config.server_certs).map_err(|error| StartError::Tls(error.to_string()))?;
+        let endpoint = quic::endpoint(sockets.quic, &config.server_certs, &config.key, &config.windows)
+            .map_err(|error| StartError::Tls(error.to_string()))?;
+
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
+        let uplink = Uplink::new(&config, InstanceId::new(random::uuid()));
+        let tunnels = Tunnels::new(Arc::clone(&config), Arc::clone(&uplink), Arc::clone(&metrics));
+        let ports = Ports { http: addresses.http.map(|address| address.port()), tls: bound.port() };
+        let road = Road::new(&config, ports, &uplink, &tunnels, &metrics);
+        let live = Arc::clone(&road.live);
+
+        let (stages, stage) = watch::channel(Stage::Running);
+        let tracker = TaskTracker::new();
+        let viewers = Arc::new(Viewers {
+            road: Arc::clone(&road),
+            metrics: Arc::clone(&metrics),
+            gauge: Gauge::new(config.limits.connections, config.limits.connections_per_address),
+            tracker: tracker.clone(),
+            stages: stage.clone(),
+            tls,
+            next: AtomicU64::new(1),
+        });
+        let agents = Arc::new(Agents {
+            tunnels: Arc::clone(&tunnels),
+            metrics: Arc::clone(&metrics),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            unproven: Gauge::new(config.limits.unproven, config.limits.unproven_per_address),
+            tracker: tracker.clone(),
+            stages: stage.clone(),
+        });
+        if let Some((listener, _)) = http {
+            tracker.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
+        }
+        tracker.spawn(viewers.listen(tls_listener, Kind::Tls));
+        tracker.spawn(agents.listen(endpoint.clone()));
+        if let Some((listener, _)) = admin {
+            let more = config.more_metrics.clone();
+            let admin = Admin { metrics, road, more, tracker: tracker.clone(), stages: stage };
+            tracker.spawn(Arc::new(admin).listen(listener));
+        }
+        let background = vec![
+            tokio::spawn(Arc::clone(&live).watch(Arc::clone(&uplink), config.timeouts.viewer_stall)),
+            tokio::spawn(uplink.run(registration(&config, bound.port()))),
+        ];
+        tracing::info!(edge.id = %config.id, http = ?addresses.http, tls = %addresses.tls, metrics = ?addresses.metrics,
+            "edge listens");
+        Ok(Self { addresses, stages, tracker, tunnels, live, endpoint, background, drain: config.timeouts.drain })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Ends: first finish, then drop. Agents are told to go elsewhere, nothing new is taken, what runs may end within
+    /// `Timeouts::drain`; then everything is closed.
+    pub async fn shutdown(self) {
+        self.tunnels.registry.drain();
+        self.stages.send_replace(Stage::Finishing);
+        let live = Arc::clone(&self.live);
+        let quiet = async {
+            while live.len() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(self.drain, quiet).await.is_err() {
+            tracing::warn!(left = self.live.len(), "transfers were still running at the deadline");
+        }
+        for tunnel in self.tunnels.registry.all() {
+            tunnel.close(close::DRAINED, "drained");
+        }
+        // Viewers' connections have finished or have this long to say goodbye.
+        self.tracker.close();
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.tracker.wait()).await;
+        self.stages.send_replace(Stage::Dropping);
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
+        self.endpoint.close(close::DRAINED.into(), b"drained");
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        tracing::info!("edge has ended");
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.stages.send_replace(Stage::Dropping);
+        for task in &self.background {
+            task.abort();
+        }
+    }
+}
+
+/// What the control plane is told of this edge.
+fn registration(config: &Config, port: u16) -> Register {
+    Register {
+        edge_id: config.id,
+        key: config.key.public(),
+        region: config.region.clone(),
+        names: config.names.clone(),
+        addresses: config.addresses.clone(),
+        port,
+        spki: config.spki.clone(),
+        behind_proxy: false,
+        version: config.version.clone(),
+        join_token: config.join_token.clone(),
+    }
+}

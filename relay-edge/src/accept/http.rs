@@ -1,0 +1,227 @@
+//! Viewers over TCP: HTTP/1.1 on the plain port, HTTP/1.1 and HTTP/2 over TLS.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use phlix_protocol::hostname::Hostname;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::io::{Timed, UnderWay};
+use super::{Stage, Stages, reached};
+use crate::config::{Limits, Timeouts};
+use crate::limits::{Gauge, Place};
+use crate::metrics::Metrics;
+use crate::road::resolve::Door;
+use crate::road::{Road, Visit};
+
+/// What rustls may hold for a viewer before it asks us to wait: a few writes of the size that hyper makes.
+const TLS_BUFFER: usize = 512 * 1024;
+
+/// What hyper reads and writes at once.
+const BUFFER: usize = 512 * 1024;
+
+/// The doors for viewers.
+pub(crate) struct Viewers {
+    pub(crate) road: Arc<Road>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gauge: Gauge,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stages: Stages,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) next: AtomicU64,
+}
+
+/// Whether a door has TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Tls,
+}
+
+impl Viewers {
+    /// Takes connections until the edge finishes.
+    pub(crate) async fn listen(self: Arc<Self>, listener: TcpListener, kind: Kind) {
+        let mut stages = self.stages.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = reached(&mut stages, Stage::Finishing) => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, mostly: what is open must end before more can come.
+                    tracing::warn!(%error, "can't accept connections");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Some(place) = self.gauge.enter(peer.ip()) else {
+                self.metrics.connections_refused.inc();
+                continue;
+            };
+            let viewers = Arc::clone(&self);
+            self.tracker.spawn(async move { viewers.welcome(stream, peer, kind, place).await });
+        }
+    }
+
+    async fn welcome(&self, stream: TcpStream, peer: SocketAddr, kind: Kind, _place: Place) {
+        self.metrics.connections.open.inc();
+        let _open = Open(&self.metrics);
+        // A socket that can't do without Nagle works all the same.
+        let _ = stream.set_nodelay(true);
+        match kind {
+            Kind::Plain => {
+                self.metrics.connections.http.inc();
+                self.serve_h1(stream, self.visit(peer, Door::Plain, "h1")).await;
+            }
+            Kind::Tls => self.welcome_tls(stream, peer).await,
+        }
+    }
+
+    async fn welcome_tls(&self, stream: TcpStream, peer: SocketAddr) {
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
+        let handshake = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
+        let stream = match tokio::time::timeout(self.road.config.timeouts.handshake, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                self.metrics.handshakes_failed.inc();
+                return;
+            }
+            Err(_) => {
+                self.metrics.handshakes_failed.inc();
+                return;
+            }
+        };
+        let (_, tls) = stream.get_ref();
+        let sni = match tls.server_name().map(Hostname::from_authority) {
+            None => None,
+            Some(Ok(sni)) => Some(sni),
+            // A name that is none of ours in any case.
+            Some(Err(_)) => return,
+        };
+        let door = Door::Tls(sni);
+        if tls.alpn_protocol() == Some(b"h2") {
+            self.metrics.connections.h2.inc();
+            self.serve_h2(stream, self.visit(peer, door, "h2")).await;
+        } else {
+            self.metrics.connections.h1.inc();
+            self.serve_h1(stream, self.visit(peer, door, "h1")).await;
+        }
+    }
+
+    fn visit(&self, peer: SocketAddr, door: Door, protocol: &'static str) -> Arc<Visit> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Visit { peer: peer.ip(), door, protocol, number })
+    }
+
+    async fn serve_h1<S>(&self, stream: S, visit: Arc<Visit>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Limits { head_bytes, head_fields, .. } = self.road.config.limits;
+        let Timeouts { keep_alive, .. } = self.road.config.timeouts;
+        let under_way = UnderWay::default();
+        let io = self.timed(stream, &under_way);
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            // hyper's clock runs between requests, too; a head's own is `Timed`'s.
+            .header_read_timeout(keep_alive)
+            .max_headers(head_fields)
+            .max_header_size(head_bytes)
+            .max_buf_size(BUFFER)
+            .half_close(false);
+        let service = service_fn(move |request| {
+            let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
+            async move { Ok::<_, Infallible>(road.travel(request, &visit, Box::new(token)).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
+    }
+
+    async fn serve_h2<S>(&self, stream: S, visit: Arc<Visit>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = &self.road.config.limits;
+        let timeouts = &self.road.config.timeouts;
+        let under_way = UnderWay::default();
+        // Frames of an idle HTTP/2 connection are no head: its own pings tell whether somebody is there.
+        let always = under_way.begin();
+        let io = self.timed(stream, &under_way);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.h2_streams)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+            // Uploads: what one stream, and all of a connection's, may send ahead of the origin.
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .max_send_buf_size(BUFFER)
+            .max_frame_size(16 * 1024)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(timeouts.keep_alive)
+            // A viewer that opens streams only to reset them is done after so many.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100);
+        let service = service_fn(move |request| {
+            let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
+            async move { Ok::<_, Infallible>(road.travel(request, &visit, Box::new(token)).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
+        drop(always);
+    }
+
+    fn timed<S>(&self, stream: S, under_way: &UnderWay) -> Timed<S> {
+        let Timeouts { head, viewer_stall, .. } = self.road.config.timeouts;
+        Timed::new(stream, under_way.clone(), head, viewer_stall)
+    }
+
+    /// Drives a connection to its end: finishes when the edge does, and is dropped when the edge drops.
+    async fn finish<C>(&self, mut connection: std::pin::Pin<&mut C>, finish: impl FnOnce(std::pin::Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut stages = self.stages.clone();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return log(ended),
+            () = reached(&mut stages, Stage::Finishing) => finish(connection.as_mut()),
+        }
+        tokio::select! {
+            biased;
+            ended = connection => log(ended),
+            () = reached(&mut stages, Stage::Dropping) => {}
+        }
+    }
+}
+
+fn log(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a viewer's connection ended");
+    }
+}
+
+struct Open<'a>(&'a Metrics);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.open.dec();
+    }
+}

@@ -1,0 +1,249 @@
+//! What an edge is told before it starts. Nothing here is read from environment or files: `phlix` does that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use ipnet::IpNet;
+use phlix_protocol::hostname::Hostname;
+use phlix_protocol::ids::EdgeId;
+use phlix_protocol::keys::SigningKey;
+use phlix_protocol::uplink::EdgeRole;
+use rustls::server::ResolvesServerCert;
+
+/// An edge's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// Who this edge is. Made once and kept.
+    pub id: EdgeId,
+    /// The edge's own key: signs challenges to agents and requests to the control plane.
+    pub key: SigningKey,
+    /// Whether it carries the hub's own domain.
+    pub role: EdgeRole,
+    /// Where it stands, for people and for agents that choose.
+    pub region: String,
+    /// Version of the program, as the console shows it.
+    pub version: String,
+    /// The control plane, `http://127.0.0.1:PORT`.
+    pub control_plane: Uri,
+    /// One-time right to register, for an edge that is not known yet.
+    pub join_token: Option<String>,
+
+    /// Names that agents dial this edge by.
+    pub names: Vec<String>,
+    /// Addresses to dial, best first.
+    pub addresses: Vec<String>,
+    /// The hub's public URL, `https://hub.example` or `http://localhost:8800`. `None`: `http://localhost` with the bound
+    /// plain port.
+    pub hub_url: Option<Uri>,
+    /// Hosts of the hub's own domain, beside the public URL's, the public domain's and `localhost`.
+    pub hub_hosts: Vec<Hostname>,
+    /// Servers' names are one label below it.
+    pub public_domain: Hostname,
+    /// Port in the URLs of names; 0: the bound TLS port.
+    pub names_port: u16,
+    /// Certificates, by SNI.
+    pub server_certs: Arc<dyn ResolvesServerCert>,
+    /// SHA-256 of the TLS key's SubjectPublicKeyInfo, base64url, where there is no public certificate.
+    pub spki: Option<String>,
+    /// Who may say for whom it speaks (`X-Forwarded-For`, `-Proto`). Empty: nobody.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether the API answers bearers over plain HTTP from anywhere (existing media servers post there).
+    pub plain_http_api: bool,
+
+    /// Registries of the same process that the metrics port shows beside the edge's own (in `serve`: the control plane's).
+    pub more_metrics: Vec<prometheus::Registry>,
+
+    /// How much at once.
+    pub limits: Limits,
+    /// How long.
+    pub timeouts: Timeouts,
+    /// QUIC's windows.
+    pub windows: Windows,
+}
+
+impl Config {
+    /// An edge with the defaults of everything that has one.
+    pub fn new(
+        id: EdgeId,
+        key: SigningKey,
+        role: EdgeRole,
+        control_plane: Uri,
+        public_domain: Hostname,
+        server_certs: Arc<dyn ResolvesServerCert>,
+    ) -> Self {
+        Self {
+            id,
+            key,
+            role,
+            region: "home".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            control_plane,
+            join_token: None,
+            names: vec![public_domain.to_string()],
+            addresses: Vec::new(),
+            hub_url: None,
+            hub_hosts: Vec::new(),
+            public_domain,
+            names_port: 0,
+            server_certs,
+            spki: None,
+            trusted_proxies: Vec::new(),
+            plain_http_api: true,
+            more_metrics: Vec::new(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            windows: Windows::default(),
+        }
+    }
+}
+
+/// The sockets that an edge serves, bound by the program before anything starts: it must know a port that the kernel picked
+/// before it can name the hub's URL, and systemd may pass them. Given to `Edge::start` and `spawn_thread` beside the
+/// [`Config`]. All are nonblocking.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Plain HTTP for the hub's own domain; `None`: no such port.
+    pub http: Option<std::net::TcpListener>,
+    /// TLS for viewers.
+    pub tls: std::net::TcpListener,
+    /// The same port number on UDP, for agents.
+    pub quic: std::net::UdpSocket,
+    /// Metrics and health, on loopback; `None`: no such port.
+    pub metrics: Option<std::net::TcpListener>,
+}
+
+/// How much at once. Everything that a stranger can ask for has a number here.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Viewers' connections in all.
+    pub connections: usize,
+    /// Viewers' connections from one address (IPv6: one /64).
+    pub connections_per_address: usize,
+    /// Requests at once in one HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Fields of a request's head.
+    pub head_fields: usize,
+    /// Bytes of path and query.
+    pub path_bytes: usize,
+    /// Tunnels in all.
+    pub tunnels: usize,
+    /// QUIC handshakes and proofs under way, from which on addresses must be confirmed (Retry).
+    pub unproven_before_retry: usize,
+    /// QUIC handshakes and proofs under way, from which on new ones are refused.
+    pub unproven: usize,
+    /// The same from one address.
+    pub unproven_per_address: usize,
+    /// Idle connections to origins kept per tunnel.
+    pub idle_legs: usize,
+    /// Credentials that turned out wrong, per address and minute, before the control plane is asked no more.
+    pub misses_per_minute: u32,
+    /// Entries of each cache.
+    pub cache_entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 256,
+            h2_streams: 100,
+            head_bytes: 64 * 1024,
+            head_fields: 100,
+            path_bytes: 16 * 1024,
+            tunnels: 10_000,
+            unproven_before_retry: 64,
+            unproven: 512,
+            unproven_per_address: 32,
+            idle_legs: 32,
+            misses_per_minute: 30,
+            cache_entries: 10_000,
+        }
+    }
+}
+
+/// How long.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// From a request's first byte to the end of its head.
+    pub head: Duration,
+    /// A connection between two requests.
+    pub keep_alive: Duration,
+    /// From the request's last byte to the answer's first.
+    pub first_byte: Duration,
+    /// Nothing from origin or for it, while a viewer waits.
+    pub origin_silence: Duration,
+    /// Nothing of a request's body, while the origin waits.
+    pub request_body: Duration,
+    /// A viewer that doesn't read.
+    pub viewer_stall: Duration,
+    /// How long the origin may think about `Expect: 100-continue`.
+    pub expect_continue: Duration,
+    /// Waiting for the directory or for the bulletin to catch up.
+    pub uplink: Duration,
+    /// How long a refused credential is remembered.
+    pub negative: Duration,
+    /// From `hello` to `welcome`.
+    pub hello: Duration,
+    /// A tunnel whose bytes nobody acknowledges gets no new streams.
+    pub path_stalled: Duration,
+    /// A tunnel whose bytes nobody acknowledges is closed.
+    pub path_dead: Duration,
+    /// An idle connection to an origin.
+    pub idle_leg: Duration,
+    /// Between two presence reports, at most.
+    pub presence: Duration,
+    /// Running transfers after `shutdown` was asked for.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            // Browsers keep connections for minutes; 60 s spares most pages a second handshake.
+            keep_alive: Duration::from_secs(60),
+            first_byte: Duration::from_secs(60),
+            origin_silence: Duration::from_secs(60),
+            request_body: Duration::from_secs(60),
+            // A paused player holds its connection without reading.
+            viewer_stall: Duration::from_secs(600),
+            expect_continue: Duration::from_secs(1),
+            uplink: Duration::from_secs(2),
+            negative: Duration::from_secs(30),
+            hello: Duration::from_secs(10),
+            path_stalled: Duration::from_secs(2),
+            path_dead: Duration::from_secs(10),
+            idle_leg: Duration::from_secs(10),
+            // The lease ends after 30 s of silence.
+            presence: Duration::from_secs(8),
+            drain: Duration::from_secs(15),
+        }
+    }
+}
+
+/// QUIC's windows, in bytes (native-tunnel s.1).
+#[derive(Debug, Clone)]
+pub struct Windows {
+    /// What one stream may have in flight towards us.
+    pub stream_receive: u32,
+    /// What a connection may have in flight towards us before it has proved who it is.
+    pub receive_unproven: u32,
+    /// The same after the proof.
+    pub receive: u32,
+    /// What a connection may have in flight from us.
+    pub send: u64,
+    /// Kernel buffers of the UDP socket.
+    pub socket: usize,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { stream_receive: 2 << 20, receive_unproven: 64 << 10, receive: 64 << 20, send: 2 << 20, socket: 4 << 20 }
+    }
+}

@@ -1,0 +1,276 @@
+//! Phase 4: the request goes down the tunnel and its answer comes back, both streamed, both under backpressure.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use phlix_protocol::native::stream::{StreamHeader, StreamStatus};
+use tokio::time::Sleep;
+
+use super::account::Taken;
+use super::admit::Viewer;
+use super::headers;
+use super::live::Listed;
+use super::locate::offline;
+use super::refusal::{Refusal, malformed};
+use crate::body::{self, Body, BodyError};
+use crate::tunnels::activity::Activity;
+use crate::tunnels::{LegBody, LegError, PoolKey, Tunnel, Who};
+use phlix_protocol::hostname::Hostname;
+
+/// What goes down the tunnel, and for whom.
+pub(crate) struct Errand<'a> {
+    pub(crate) host: Hostname,
+    /// `None` at an open name.
+    pub(crate) viewer: Option<&'a Viewer>,
+    /// The viewer's connection to us, by number.
+    pub(crate) connection: u64,
+    pub(crate) said: headers::Viewer<'a>,
+    pub(crate) expect_continue: Duration,
+    pub(crate) taken: Taken,
+}
+
+/// Carries one exchange.
+pub(crate) async fn carry(
+    tunnel: &Arc<Tunnel>,
+    mut head: Parts,
+    incoming: Incoming,
+    errand: Errand<'_>,
+    listed: Listed,
+    activity: Arc<Activity>,
+) -> Result<Response<Body>, Refusal> {
+    headers::for_origin(&mut head.headers, &errand.said);
+    head.extensions.clear();
+    head.version = Version::HTTP_11;
+    head.uri = origin_form(&head)?;
+    let gate = expectation(&mut head, &incoming)?;
+
+    let body = if incoming.is_end_stream() {
+        activity.set_request_sent();
+        body::empty()
+    } else {
+        let gate = gate.clone().map(|gate| (gate, Box::pin(tokio::time::sleep(errand.expect_continue))));
+        ToOrigin { incoming, gate, activity: Arc::clone(&activity), taken: errand.taken }.boxed_unsync()
+    };
+    let mut request = Request::from_parts(head, body);
+    if let Some(gate) = gate {
+        hyper::ext::on_informational(&mut request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE {
+                gate.open();
+            }
+        });
+    }
+
+    let who = match errand.viewer {
+        Some(viewer) => Who::SignedIn(viewer.claims.sub, viewer.claims.sid, viewer.claims.share_id),
+        None => Who::Connection(errand.connection),
+    };
+    let key = PoolKey { host: errand.host.clone(), who };
+    let header = StreamHeader::http(errand.host, errand.viewer.map(|viewer| viewer.ticket.clone()));
+    let response = tunnel
+        .request(key, header, request, &activity)
+        .await
+        .map_err(|error| explain(&error, errand.viewer.is_some()))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(broken_off());
+    }
+
+    let (head, body) = response.into_parts();
+    listed.entry.set_flow(body.flow());
+    let mut answer = Response::new(FromOrigin { body, _listed: listed }.boxed_unsync());
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    headers::from_origin(answer.headers_mut());
+    Ok(answer)
+}
+
+/// Path and query, byte for byte as they were sent.
+fn origin_form(head: &Parts) -> Result<http::Uri, Refusal> {
+    let path = head.uri.path_and_query().ok_or_else(|| malformed("The address has no path."))?;
+    Ok(http::Uri::from(path.clone()))
+}
+
+/// What the viewer expects before it sends its body (RFC 9110 s.10.1.1).
+fn expectation(head: &mut Parts, incoming: &Incoming) -> Result<Option<Arc<Gate>>, Refusal> {
+    let Some(expect) = head.headers.get(EXPECT) else { return Ok(None) };
+    if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Err(Refusal::new(
+            StatusCode::EXPECTATION_FAILED,
+            "request.expectation",
+            "That can't be expected here.",
+        ));
+    }
+    if incoming.is_end_stream() {
+        head.headers.remove(EXPECT);
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Gate::default())))
+}
+
+/// Whose fault it was, as a status.
+fn explain(error: &LegError, by_ticket: bool) -> Refusal {
+    match error {
+        LegError::Refused(status) => match status {
+            Some(StreamStatus::OriginRefused | StreamStatus::OriginUnreachable | StreamStatus::TimedOut) => {
+                Refusal::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "server.origin_down",
+                    "The server is connected, but the program behind it does not answer. It may be starting.",
+                )
+                .retry_after(Duration::from_secs(5))
+            }
+            Some(StreamStatus::NotAllowed) if by_ticket => {
+                Refusal::new(StatusCode::FORBIDDEN, "tunnel.not_allowed", "The server does not accept this ticket.")
+            }
+            Some(StreamStatus::NotAllowed) => {
+                Refusal::new(StatusCode::BAD_GATEWAY, "tunnel.not_allowed", "The server does not serve this name.")
+            }
+            Some(StreamStatus::OverLimit) => over_limit(),
+            Some(StreamStatus::OriginTls) => Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                "origin.tls",
+                "The program behind the server shows a certificate that is not trusted there.",
+            ),
+            Some(StreamStatus::Connected) | None => broken_off(),
+        },
+        LegError::TooMany => over_limit(),
+        LegError::TunnelLost => offline(),
+        LegError::Origin(error) => {
+            tracing::debug!(%error, "origin broke off before its answer");
+            broken_off()
+        }
+        LegError::HeadTooLarge => {
+            Refusal::new(StatusCode::BAD_GATEWAY, "origin.head_too_large", "The server's answer has too large a head.")
+        }
+        LegError::OriginSilent => {
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "gateway.timeout", "The server did not answer in time.")
+        }
+        LegError::ViewerStalled => {
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "request.timeout", "The rest of the request did not come.")
+        }
+        LegError::Cut => Refusal::new(StatusCode::UNAUTHORIZED, "auth.revoked", "The right to this was withdrawn."),
+    }
+}
+
+fn over_limit() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "server.over_limit", "The server is busy with other requests.")
+        .retry_after(Duration::from_secs(1))
+}
+
+fn broken_off() -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, "origin.failed", "The program behind the server broke the exchange off.")
+}
+
+/// Holds a body back until the origin asks for it.
+#[derive(Debug, Default)]
+struct Gate {
+    open: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+/// A viewer's body on its way down.
+struct ToOrigin {
+    incoming: Incoming,
+    /// Closed until 100, or until the origin has thought long enough.
+    gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+    activity: Arc<Activity>,
+    taken: Taken,
+}
+
+impl http_body::Body for ToOrigin {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Some((gate, patience)) = &mut this.gate {
+            gate.task.register(cx.waker());
+            if !gate.is_open() && patience.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.gate = None;
+            // From here on the viewer is waited for, and its time begins.
+            this.activity.touch(Instant::now());
+        }
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        this.activity.set_awaiting_viewer(polled.is_pending());
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.activity.set_request_sent();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Viewer(error)))),
+            Poll::Ready(Some(Ok(mut frame))) => {
+                this.activity.touch(Instant::now());
+                this.taken.add(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::trailers(trailers);
+                }
+                if this.incoming.is_end_stream() {
+                    this.activity.set_request_sent();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// An origin's body on its way to the viewer. Listed as long as it runs.
+struct FromOrigin {
+    body: LegBody,
+    _listed: Listed,
+}
+
+impl http_body::Body for FromOrigin {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::trailers(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,178 @@
+//! What is running now, by whose right: so that a withdrawn right ends it within 2 s.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use phlix_protocol::hostname::Hostname;
+use phlix_protocol::ids::ServerId;
+use phlix_protocol::native::stream::ResetCode;
+use phlix_protocol::token::{Access, ViewerTicket};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::metrics::Metrics;
+use crate::tunnels::Flow;
+use crate::tunnels::activity::Activity;
+use crate::uplink::Uplink;
+use crate::uplink::bulletin::Event;
+
+/// How often viewers who don't read are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Exchanges under way.
+pub(crate) struct Live {
+    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    next: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// One exchange with an origin.
+pub(crate) struct Entry {
+    server: ServerId,
+    host: Hostname,
+    /// The ticket it rests on; `None` at an open name.
+    right: Option<Arc<ViewerTicket>>,
+    activity: Arc<Activity>,
+    flow: Mutex<Option<Flow>>,
+}
+
+impl Entry {
+    /// Where the answer's body comes from, once there is one.
+    pub(crate) fn set_flow(&self, flow: Flow) {
+        *self.flow.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow);
+    }
+
+    fn cut(&self, code: ResetCode) {
+        self.activity.cut(code);
+        // Also where nobody polls: a viewer who doesn't read must not hold the origin.
+        if let Some(flow) = &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
+            flow.stop();
+        }
+    }
+}
+
+/// An exchange that is listed until this is dropped.
+pub(crate) struct Listed {
+    live: Arc<Live>,
+    number: u64,
+    pub(crate) entry: Arc<Entry>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.live.entries().remove(&self.number);
+    }
+}
+
+impl Live {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::default(), next: AtomicU64::new(0), metrics })
+    }
+
+    /// Lists an exchange. `None` when the ticket's limit on requests at once is reached.
+    pub(crate) fn list(
+        self: &Arc<Self>,
+        server: ServerId,
+        host: Hostname,
+        right: Option<Arc<ViewerTicket>>,
+        activity: Arc<Activity>,
+    ) -> Option<Listed> {
+        let entry = Arc::new(Entry { server, host, right, activity, flow: Mutex::default() });
+        let mut entries = self.entries();
+        if let Some(ticket) = &entry.right
+            && ticket.streams > 0
+        {
+            let same = |other: &&Arc<Entry>| {
+                other.server == server && other.right.as_ref().is_some_and(|right| right.sub == ticket.sub)
+            };
+            if entries.values().filter(same).count() >= ticket.streams as usize {
+                return None;
+            }
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        entries.insert(number, Arc::clone(&entry));
+        drop(entries);
+        Some(Listed { live: Arc::clone(self), number, entry })
+    }
+
+    /// How many exchanges are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Judges everything anew whenever the bulletin says that rights changed, for ever.
+    pub(crate) async fn watch(self: Arc<Self>, uplink: Arc<Uplink>, viewer_stall: Duration) {
+        let mut events = uplink.bulletin.events();
+        let mut sweep = tokio::time::interval(SWEEP.min(viewer_stall));
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Ok(Event::Rights) => self.judge_tickets(&uplink),
+                    Ok(Event::Names(_, hosts)) => self.judge_names(&uplink, hosts.iter().cloned().collect()).await,
+                    Ok(Event::All) | Err(RecvError::Lagged(_)) => {
+                        self.judge_tickets(&uplink);
+                        let hosts = self.entries().values().map(|entry| entry.host.clone()).collect();
+                        self.judge_names(&uplink, hosts).await;
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                _ = sweep.tick() => self.sweep(viewer_stall),
+            }
+        }
+    }
+
+    fn judge_tickets(&self, uplink: &Uplink) {
+        let world = uplink.bulletin.world();
+        self.cut(|entry| entry.right.as_ref().is_some_and(|ticket| world.revokes_viewer(ticket)));
+    }
+
+    /// Names may have changed hands, or be open no longer. What the directory can't say now goes on: the change will be
+    /// seen by the next request.
+    async fn judge_names(&self, uplink: &Uplink, hosts: HashSet<Hostname>) {
+        for host in hosts {
+            if !self.entries().values().any(|entry| entry.host == host) {
+                continue;
+            }
+            let Ok(route) = uplink.directory.route(&host).await else { continue };
+            self.cut(|entry| {
+                entry.host == host
+                    && match &route {
+                        None => true,
+                        Some(route) => {
+                            route.server_id != entry.server || (entry.right.is_none() && route.access != Access::Open)
+                        }
+                    }
+            });
+        }
+    }
+
+    /// Viewers who have not read for too long. Everybody else's time is measured where they wait.
+    fn sweep(&self, viewer_stall: Duration) {
+        let now = Instant::now();
+        let stalled: Vec<Arc<Entry>> = self
+            .entries()
+            .values()
+            .filter(|entry| now.saturating_duration_since(entry.activity.last()) > viewer_stall)
+            .cloned()
+            .collect();
+        for entry in stalled {
+            entry.cut(ResetCode::Stalled);
+        }
+    }
+
+    fn cut(&self, doomed: impl Fn(&Entry) -> bool) {
+        // Cut outside of the lock: a body that ends takes itself off the list.
+        let entries: Vec<Arc<Entry>> = self.entries().values().filter(|entry| doomed(entry)).cloned().collect();
+        for entry in entries {
+            self.metrics.cuts.inc();
+            tracing::info!(server.id = %entry.server, "a running exchange is cut: its right was withdrawn");
+            entry.cut(ResetCode::CancelledByViewer);
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

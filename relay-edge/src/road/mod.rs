@@ -1,0 +1,353 @@
+//! The road of a request, phase by phase: resolve, admit, locate, carry, account.
+//!
+//! `Road::travel` is the road itself; each phase has its file, in that order. What they share (heads, cookies, paths,
+//! answers of our own, what is running) stands beside them.
+
+pub(crate) mod account;
+pub(crate) mod admit;
+mod carry;
+mod cookies;
+mod headers;
+mod hub;
+pub(crate) mod live;
+mod locate;
+mod paths;
+pub(crate) mod refusal;
+pub(crate) mod resolve;
+mod sign_in;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{COOKIE, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use phlix_protocol::hostname::Hostname;
+use phlix_protocol::token::Access;
+use phlix_protocol::uplink::{EdgeRole, ServerKind};
+
+use self::account::Account;
+use self::admit::Tickets;
+use self::hub::Cookies;
+use self::live::Live;
+use self::refusal::{Refusal, hub_away, unknown_host};
+use self::resolve::{Asked, Door, Hosts, resolve};
+use crate::body::Body;
+use crate::clock;
+use crate::config::Config;
+use crate::limits::Misses;
+use crate::metrics::{Metrics, Room};
+use crate::tunnels::activity::Activity;
+use crate::tunnels::quic::Tunnels;
+use crate::uplink::Uplink;
+
+/// All that a request meets.
+pub(crate) struct Road {
+    pub(crate) config: Arc<Config>,
+    hosts: Hosts,
+    /// The hub's origin, without a slash at its end.
+    hub_origin: String,
+    names_port: u16,
+    tls_port: u16,
+    uplink: Arc<Uplink>,
+    tunnels: Arc<Tunnels>,
+    metrics: Arc<Metrics>,
+    pub(crate) live: Arc<Live>,
+    tickets: Tickets,
+    misses: Misses,
+}
+
+/// A visitor's connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    /// The other end of the socket: a viewer, or a proxy in front of us.
+    pub(crate) peer: IpAddr,
+    pub(crate) door: Door,
+    pub(crate) protocol: &'static str,
+    pub(crate) number: u64,
+}
+
+/// Addresses as they were bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) http: Option<u16>,
+    pub(crate) tls: u16,
+}
+
+/// Who asks, after proxies that may speak for others were heard.
+struct Origin {
+    address: IpAddr,
+    https: bool,
+    /// On loopback, or behind a proxy that is named.
+    near: bool,
+}
+
+impl Road {
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        ports: Ports,
+        uplink: &Arc<Uplink>,
+        tunnels: &Arc<Tunnels>,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
+        let hub_origin = match &config.hub_url {
+            Some(url) => url.to_string().trim_end_matches('/').to_owned(),
+            None => format!("http://localhost:{}", ports.http.unwrap_or(80)),
+        };
+        let of_the_url = config.hub_url.as_ref().and_then(|url| url.host()).and_then(|host| host.parse().ok());
+        let mut hub: Vec<Hostname> = config.hub_hosts.clone();
+        hub.extend(of_the_url);
+        hub.push(config.public_domain.clone());
+        hub.extend("localhost".parse().ok());
+        Arc::new(Self {
+            hosts: Hosts { hub, public_domain: config.public_domain.clone() },
+            hub_origin,
+            names_port: if config.names_port == 0 { ports.tls } else { config.names_port },
+            tls_port: ports.tls,
+            uplink: Arc::clone(uplink),
+            tunnels: Arc::clone(tunnels),
+            metrics: Arc::clone(metrics),
+            live: Live::new(Arc::clone(metrics)),
+            tickets: Tickets::new(config.limits.cache_entries, config.timeouts.uplink),
+            misses: Misses::new(config.limits.misses_per_minute),
+            config: Arc::clone(config),
+        })
+    }
+
+    /// Whether requests can be judged.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.uplink.ready()
+    }
+
+    /// Whether the hub has admitted this edge.
+    pub(crate) fn is_approved(&self) -> bool {
+        self.uplink.approved()
+    }
+
+    /// Revision of the bulletin that was reached.
+    pub(crate) fn revision(&self) -> u64 {
+        self.uplink.bulletin.world().revision.unwrap_or_default()
+    }
+
+    /// One request, to its answer. `over` is dropped when the answer's last byte is out, or nobody wants it any more.
+    pub(crate) async fn travel(
+        &self,
+        request: Request<Incoming>,
+        visit: &Visit,
+        over: Box<dyn Send + Sync>,
+    ) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let to_a_person = admit::is_navigation(&head);
+        let mut account = Account::open(&self.metrics, &head.method, visit.protocol, Instant::now(), Some(over));
+        let response = match self.walk(head, body, visit, &mut account).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                account.refused(refusal.code);
+                refusal.into_response(to_a_person)
+            }
+        };
+        account.answer(response, Instant::now())
+    }
+
+    async fn walk(
+        &self,
+        head: Parts,
+        body: Incoming,
+        visit: &Visit,
+        account: &mut Account,
+    ) -> Result<Response<Body>, Refusal> {
+        let asked = resolve(&head, &visit.door, &self.hosts, &self.config.limits)?;
+        let from = self.origin(&head.headers, visit);
+        match asked {
+            Asked::Hub => {
+                account.set_room(Room::Hub);
+                self.to_hub(head, body, visit, &from, account).await
+            }
+            Asked::Proxy(server) => {
+                account.set_room(Room::Proxy);
+                if self.config.role != EdgeRole::Core {
+                    return Err(unknown_host());
+                }
+                let mut head = head;
+                if self.admit_plain(&head, visit, &from)? == Cookies::Stay {
+                    head.headers.remove(COOKIE);
+                }
+                let exchanged =
+                    admit::at_proxy(&self.uplink, &self.misses, &head, &self.hub_origin, from.address, server).await?;
+                account.set_server(exchanged.claims.server_id);
+                Err(admit::proxy_answer(&exchanged))
+            }
+            Asked::PlainName(host) => {
+                account.set_room(Room::Name);
+                let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+                let to = format!("https://{}{path}", authority(&host, self.names_port));
+                Err(Refusal::redirect(StatusCode::PERMANENT_REDIRECT, &to))
+            }
+            Asked::SignIn(host, step) => {
+                account.set_room(Room::Name);
+                sign_in::sign_in(self, &head, host, step).await
+            }
+            Asked::Name(host) => {
+                account.set_room(Room::Name);
+                self.to_name(head, body, host, visit, &from, account).await
+            }
+        }
+    }
+
+    /// A server's name: admit, locate, carry.
+    async fn to_name(
+        &self,
+        head: Parts,
+        body: Incoming,
+        host: Hostname,
+        visit: &Visit,
+        from: &Origin,
+        account: &mut Account,
+    ) -> Result<Response<Body>, Refusal> {
+        let route = self.uplink.directory.route(&host).await.map_err(|_| hub_away())?.ok_or_else(unknown_host)?;
+        account.set_server(route.server_id);
+        let registry = &self.tunnels.registry;
+
+        // Open needs two words, the directory's and the tunnel ticket's; a legacy server has neither (trust s.4.1).
+        let open = route.access == Access::Open
+            && route.kind == ServerKind::Generic
+            && locate::agent_agrees_open(registry, route.server_id, &host);
+        let viewer = if open {
+            None
+        } else {
+            Some(admit::at_name(&self.tickets, &self.uplink, self.config.id, &head, &host, &route).await?)
+        };
+        if route.guard_local_paths && !head.method.is_safe() && paths::is_local_admin(head.uri.path()) {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "path.guarded",
+                "This path is for somebody at the server itself. Its owner can change that at the hub.",
+            ));
+        }
+        let renewing = viewer.as_ref().filter(|viewer| admit::wants_renewal(viewer, clock::unix_now()));
+        if let Some(viewer) = renewing {
+            self.uplink.directory.renew(&viewer.ticket);
+        }
+
+        let tunnel = locate::locate(registry, route.server_id)?;
+        if viewer.is_none() && !tunnel.says_open(&host) {
+            // A tunnel came up since we asked, and its ticket says that the name is protected.
+            return Err(locate::offline());
+        }
+
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let right = viewer.as_ref().map(|viewer| Arc::clone(&viewer.claims));
+        let listed = self.live.list(route.server_id, host.clone(), right, Arc::clone(&activity)).ok_or_else(|| {
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "stream.limit", "Too many streams at once for this ticket.")
+        })?;
+        let authority = authority(&host, self.names_port);
+        let errand = carry::Errand {
+            host,
+            viewer: viewer.as_ref(),
+            connection: visit.number,
+            said: headers::Viewer { address: from.address, proto: "https", host: &authority },
+            expect_continue: self.config.timeouts.expect_continue,
+            taken: account.taken(),
+        };
+        let mut response = carry::carry(&tunnel, head, body, errand, listed, activity).await?;
+        if let Some(viewer) = renewing
+            && let Some(reply) = self.uplink.directory.renewed(&viewer.ticket)
+            && let Some(cookie) = cookies::set(cookies::VIEWER, &reply.ticket, reply.expires_at - clock::unix_now())
+        {
+            response.headers_mut().append(http::header::SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+
+    /// The hub's own domain.
+    async fn to_hub(
+        &self,
+        head: Parts,
+        body: Incoming,
+        visit: &Visit,
+        from: &Origin,
+        account: &Account,
+    ) -> Result<Response<Body>, Refusal> {
+        if self.config.role != EdgeRole::Core {
+            return Err(unknown_host());
+        }
+        // Between edges and control plane, nobody else's (by whatever spelling).
+        if paths::segments(head.uri.path()).first().is_some_and(|first| first == "edge") {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", "There is no such page."));
+        }
+        let cookies = self.admit_plain(&head, visit, from)?;
+        let host = host_text(&head);
+        let viewer =
+            headers::Viewer { address: from.address, proto: if from.https { "https" } else { "http" }, host: &host };
+        hub::pass_on(&self.uplink, head, body, &viewer, cookies, account.taken(), self.config.timeouts.first_byte).await
+    }
+
+    /// What plain HTTP is good for: everything from near, the API for bearers from afar.
+    //= trust s.6.3
+    fn admit_plain(&self, head: &Parts, visit: &Visit, from: &Origin) -> Result<Cookies, Refusal> {
+        if visit.door != Door::Plain || from.near {
+            return Ok(Cookies::Pass);
+        }
+        let path = head.uri.path();
+        let api =
+            path.starts_with("/api/") || path.starts_with("/.well-known/") || path == "/health" || path == "/ready";
+        if api && self.config.plain_http_api {
+            return Ok(Cookies::Stay);
+        }
+        if !matches!(head.method, Method::GET | Method::HEAD) || api {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "http.plain", "This is served over TLS only. Use https."));
+        }
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let to = if self.hub_origin.starts_with("https://") {
+            format!("{}{path}", self.hub_origin)
+        } else {
+            let host = Hostname::from_authority(&host_text(head)).map_err(|_| unknown_host())?;
+            format!("https://{}{path}", authority(&host, self.tls_port))
+        };
+        Err(Refusal::redirect(StatusCode::PERMANENT_REDIRECT, &to))
+    }
+
+    /// The viewer behind the connection. Only named proxies speak for others.
+    fn origin(&self, headers: &HeaderMap, visit: &Visit) -> Origin {
+        let trusted = |address: IpAddr| {
+            let address = address.to_canonical();
+            self.config.trusted_proxies.iter().any(|net| net.contains(&address))
+        };
+        let tls = visit.door != Door::Plain;
+        if !trusted(visit.peer) {
+            return Origin { address: visit.peer, https: tls, near: visit.peer.to_canonical().is_loopback() };
+        }
+        // From the right: each proxy appended whom it heard; the first that is no proxy of ours is the viewer.
+        let forwarded: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        let mut address = visit.peer;
+        for hop in forwarded.iter().rev() {
+            let Ok(heard) = hop.parse::<IpAddr>() else { break };
+            address = heard;
+            if !trusted(heard) {
+                break;
+            }
+        }
+        let https =
+            headers.get("x-forwarded-proto").map_or(tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        Origin { address, https, near: true }
+    }
+}
+
+/// Host and, where it is not https's own, port.
+fn authority(host: &Hostname, port: u16) -> String {
+    if port == 443 { host.to_string() } else { format!("{host}:{port}") }
+}
+
+/// The host that was asked for, as it was written.
+fn host_text(head: &Parts) -> String {
+    let field = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    field.or_else(|| head.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default().to_owned()
+}

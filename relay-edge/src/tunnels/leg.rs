@@ -1,0 +1,355 @@
+//! HTTP/1.1 to an origin over one stream of a tunnel.
+//!
+//! hyper's client speaks it; its connection future is polled by the exchange itself, first while the head is awaited,
+//! then by the answer's body. Spawning it costs two task switches per chunk (relay design s.4.4), and dropping the body
+//! here drops connection and stream at once, which is how a cancellation reaches the origin.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use phlix_protocol::native::stream::{ResetCode, StreamHeader, StreamStatus};
+use tokio::time::Sleep;
+
+use super::activity::Activity;
+use super::pool::PoolKey;
+use super::stream::{Owner, TunnelStream};
+use super::{Patience, Tunnel};
+use crate::body::{Body, BodyError};
+
+/// Why an exchange brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LegError {
+    /// The server's limit on streams, or the agent's on headers.
+    #[error("the tunnel carries as many streams as it may")]
+    TooMany,
+    #[error("the tunnel was lost")]
+    TunnelLost,
+    /// The agent has no connection to the origin; `None`: for a reason of a newer version.
+    #[error("the agent has no connection to the origin ({0:?})")]
+    Refused(Option<StreamStatus>),
+    #[error("the origin broke HTTP off")]
+    Origin(#[source] hyper::Error),
+    #[error("the origin's answer is longer than a head may be")]
+    HeadTooLarge,
+    #[error("the origin did not answer in time")]
+    OriginSilent,
+    #[error("the viewer's body stopped coming")]
+    ViewerStalled,
+    #[error("the right to this exchange was withdrawn")]
+    Cut,
+}
+
+/// One connection to an origin.
+pub(super) struct Leg {
+    sender: SendRequest<Body>,
+    connection: Connection<TokioIo<TunnelStream>, Body>,
+    owner: Owner,
+    ended: bool,
+}
+
+impl Leg {
+    /// Moves bytes; afterwards `ended` says whether there can be more.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) {
+        // What went wrong, hyper tells the request or the body. Without shutdown: how the stream ends is decided when it
+        // is dropped.
+        if !self.ended && self.connection.poll_without_shutdown(cx).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    /// Whether another request may follow: alive, nothing left over from the last one, no surplus byte.
+    pub(super) fn is_reusable(&mut self) -> bool {
+        self.poll_connection(&mut Context::from_waker(Waker::noop()));
+        !self.ended && self.sender.is_ready()
+    }
+}
+
+pub(super) async fn request(
+    tunnel: &Arc<Tunnel>,
+    key: PoolKey,
+    header: StreamHeader,
+    request: Request<Body>,
+    activity: &Arc<Activity>,
+) -> Result<Response<LegBody>, LegError> {
+    let (head, body) = request.into_parts();
+    let mut request = Some(body);
+    if let Some(mut leg) = tunnel.pool.take(&key, Instant::now()) {
+        leg.owner.hand_to(Arc::clone(activity));
+        let body = request.take().expect("set above");
+        let repeatable = is_idempotent(&head.method) && body.is_end_stream();
+        match exchange(&mut leg, Request::from_parts(head.clone(), body), activity, &tunnel.patience).await {
+            Ok(answer) => return Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
+            // The origin closed the idle connection just as we used it. What never left may go again, and so may what
+            // changes nothing.
+            Err(Failure { unsent: Some(unsent), .. }) => request = Some(unsent.into_body()),
+            Err(Failure { error: LegError::Origin(_), .. }) if repeatable => request = Some(crate::body::empty()),
+            Err(failure) => return Err(failure.error),
+        }
+    }
+    let body = request.expect("a request that was not answered is still here");
+    let stream = tunnel.open(&header, activity).await?;
+    let owner = stream.owner();
+    let (sender, connection) = http1::Builder::new()
+        .max_header_size(tunnel.head_bytes)
+        .max_headers(256)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(LegError::Origin)?;
+    let mut leg = Leg { sender, connection, owner, ended: false };
+    match exchange(&mut leg, Request::from_parts(head, body), activity, &tunnel.patience).await {
+        Ok(answer) => Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
+        Err(failure) => Err(match failure.error {
+            LegError::Origin(_) if tunnel.closed() => LegError::TunnelLost,
+            error => error,
+        }),
+    }
+}
+
+struct Failure {
+    error: LegError,
+    /// The request, where none of it left.
+    unsent: Option<Box<Request<Body>>>,
+}
+
+impl From<LegError> for Failure {
+    fn from(error: LegError) -> Self {
+        Self { error, unsent: None }
+    }
+}
+
+/// Sends one request and waits for the answer's head, moving the connection's bytes meanwhile.
+async fn exchange(
+    leg: &mut Leg,
+    request: Request<Body>,
+    activity: &Activity,
+    patience: &Patience,
+) -> Result<Response<Incoming>, Failure> {
+    let mut answer = pin!(leg.sender.try_send_request(request));
+    let mut alarm = pin!(tokio::time::sleep(patience.shortest()));
+    poll_fn(|cx| {
+        activity.register(cx.waker());
+        if activity.is_cut() {
+            return Poll::Ready(Err(LegError::Cut.into()));
+        }
+        if !leg.ended && leg.connection.poll_without_shutdown(cx).is_ready() {
+            leg.ended = true;
+        }
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(answer.map_err(|mut failed| {
+                let unsent = failed.take_message().map(Box::new);
+                Failure { error: classify(failed.into_error(), activity), unsent }
+            }));
+        }
+        patience.poll(alarm.as_mut(), cx, activity).map(|error| Err(error.into()))
+    })
+    .await
+}
+
+/// What a failure of hyper's means here.
+fn classify(error: hyper::Error, activity: &Activity) -> LegError {
+    match activity.status().map(StreamStatus::from_byte) {
+        Some(Some(StreamStatus::Connected)) | None => {}
+        Some(status) => return LegError::Refused(status),
+    }
+    if error.is_parse_too_large() { LegError::HeadTooLarge } else { LegError::Origin(error) }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    // RFC 9110 s.9.2.2, of which those that carry no body here.
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+impl Patience {
+    fn shortest(&self) -> Duration {
+        self.first_byte.min(self.request_body).min(self.origin_silence)
+    }
+
+    /// Ready when somebody has kept us waiting too long. The alarm is set anew only when it rings.
+    fn poll(&self, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>, activity: &Activity) -> Poll<LegError> {
+        while alarm.as_mut().poll(cx).is_ready() {
+            let (limit, error) = if activity.awaiting_viewer() {
+                (self.request_body, LegError::ViewerStalled)
+            } else if activity.request_sent() {
+                (self.first_byte, LegError::OriginSilent)
+            } else {
+                (self.origin_silence, LegError::OriginSilent)
+            };
+            let due = activity.last() + limit;
+            if due <= Instant::now() {
+                return Poll::Ready(error);
+            }
+            alarm.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    }
+}
+
+/// An answer's body. Drives its connection; returns it to the pool when all of it came, resets it when dropped before.
+pub(crate) struct LegBody {
+    flow: Flow,
+    activity: Arc<Activity>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    silence: Duration,
+    waiting_since: Option<Instant>,
+    hint: SizeHint,
+}
+
+/// The connection under a body, which a cut takes away even while nobody polls.
+#[derive(Clone)]
+pub(crate) struct Flow(Arc<Mutex<Option<Flowing>>>);
+
+struct Flowing {
+    leg: Leg,
+    incoming: Incoming,
+    tunnel: Arc<Tunnel>,
+    key: PoolKey,
+}
+
+impl Flow {
+    /// Resets the stream. The body fails when it is polled next.
+    pub(crate) fn stop(&self) {
+        let flowing = self.lock().take();
+        drop(flowing);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Flowing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LegBody {
+    fn begin(
+        tunnel: &Arc<Tunnel>,
+        key: PoolKey,
+        leg: Leg,
+        answer: Response<Incoming>,
+        activity: &Arc<Activity>,
+    ) -> Response<Self> {
+        answer.map(|incoming| {
+            let hint = incoming.size_hint();
+            let done = incoming.is_end_stream();
+            let flowing = Flowing { leg, incoming, tunnel: Arc::clone(tunnel), key };
+            let flow = if done {
+                flowing.end(&mut Context::from_waker(Waker::noop()), activity);
+                Flow(Arc::new(Mutex::new(None)))
+            } else {
+                Flow(Arc::new(Mutex::new(Some(flowing))))
+            };
+            Self {
+                flow,
+                activity: Arc::clone(activity),
+                alarm: None,
+                silence: tunnel.patience.origin_silence,
+                waiting_since: None,
+                hint,
+            }
+        })
+    }
+
+    /// The handle that can take the connection away.
+    pub(crate) fn flow(&self) -> Flow {
+        self.flow.clone()
+    }
+
+    /// Whether the origin has kept a waiting viewer waiting too long.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = Instant::now();
+        // A viewer who paused has not been waiting: the wait starts when there is nothing for it.
+        let since = *self.waiting_since.get_or_insert(now);
+        let silence = self.silence;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        while alarm.as_mut().poll(cx).is_ready() {
+            let due = self.activity.last().max(since) + silence;
+            if due <= now {
+                return true;
+            }
+            alarm.as_mut().reset(due.into());
+        }
+        false
+    }
+}
+
+impl Flowing {
+    /// The answer is whole: the connection is kept if it is clean, and else ended as cleanly as the request was.
+    fn end(mut self, cx: &mut Context<'_>, activity: &Activity) {
+        self.leg.poll_connection(cx);
+        if !self.leg.ended && self.leg.sender.is_ready() {
+            self.leg.owner.release();
+            self.tunnel.pool.put(self.key, self.leg, Instant::now());
+        } else if activity.request_sent() {
+            self.leg.owner.release();
+        }
+    }
+}
+
+impl http_body::Body for LegBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        this.activity.register(cx.waker());
+        if this.activity.is_cut() {
+            this.flow.stop();
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        let flow = this.flow.clone();
+        let mut guard = flow.lock();
+        let Some(flowing) = guard.as_mut() else { return Poll::Ready(None) };
+        // Twice: only when the body has asked does the connection read for it.
+        for _ in 0..2 {
+            flowing.leg.poll_connection(cx);
+            match Pin::new(&mut flowing.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.activity.touch(Instant::now());
+                    this.waiting_since = None;
+                    if let (Some(data), Some(exact)) = (frame.data_ref(), this.hint.exact()) {
+                        this.hint.set_exact(exact.saturating_sub(data.len() as u64));
+                    }
+                    if flowing.incoming.is_end_stream()
+                        && let Some(flowing) = guard.take()
+                    {
+                        flowing.end(cx, &this.activity);
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(None) => {
+                    if let Some(flowing) = guard.take() {
+                        flowing.end(cx, &this.activity);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.activity.set_reset(ResetCode::OriginFailed);
+                    guard.take();
+                    return Poll::Ready(Some(Err(BodyError::Origin(error))));
+                }
+                Poll::Pending => {}
+            }
+        }
+        drop(guard);
+        if this.poll_alarm(cx) {
+            this.activity.set_reset(ResetCode::Stalled);
+            this.flow.stop();
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.flow.lock().is_none() && !self.activity.is_cut()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
+    }
+}

@@ -1,0 +1,155 @@
+//! Tunnels to home servers, behind one handle.
+//!
+//! The road knows `Tunnel::request` and nothing of what carries it. Today that is QUIC alone; a second kind turns the
+//! handle's inside into an enum.
+
+pub(crate) mod activity;
+mod handshake;
+mod health;
+mod leg;
+mod pool;
+pub(crate) mod quic;
+pub(crate) mod registry;
+mod stream;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use phlix_protocol::hostname::Hostname;
+use phlix_protocol::ids::{InstanceId, ServerId, TunnelId};
+use phlix_protocol::native::close;
+use phlix_protocol::native::stream::{ResetCode, StreamHeader};
+use phlix_protocol::token::{Access, TunnelTicket};
+use tokio::sync::Semaphore;
+
+use self::activity::Activity;
+pub(crate) use self::leg::{Flow, LegBody, LegError};
+use self::pool::Pool;
+pub(crate) use self::pool::{PoolKey, Who};
+use self::stream::TunnelStream;
+use crate::body::Body;
+
+/// Priority of a relayed connection's stream: below the control channel.
+const REQUEST_PRIORITY: i32 = 0;
+
+/// Which of a server's tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Slot {
+    pub(crate) server: ServerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) index: u8,
+}
+
+/// One open tunnel.
+pub(crate) struct Tunnel {
+    pub(crate) id: TunnelId,
+    pub(crate) slot: Slot,
+    /// Rises with each tunnel of this edge: the newest is the highest.
+    pub(crate) number: u64,
+    connection: quinn::Connection,
+    ticket: RwLock<Arc<TunnelTicket>>,
+    stalled: AtomicBool,
+    draining: AtomicBool,
+    streams: Arc<Semaphore>,
+    pool: Pool,
+    patience: Patience,
+    head_bytes: usize,
+}
+
+/// How long an exchange waits for whom.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    first_byte: Duration,
+    request_body: Duration,
+    origin_silence: Duration,
+}
+
+impl Tunnel {
+    /// Carries one request to the origin behind `header.host` and brings the answer's head; its body goes on in
+    /// `LegBody`. `activity` is told of each byte that moves, and says when to give up.
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        key: PoolKey,
+        header: StreamHeader,
+        request: Request<Body>,
+        activity: &Arc<Activity>,
+    ) -> Result<Response<LegBody>, LegError> {
+        leg::request(self, key, header, request, activity).await
+    }
+
+    /// Opens a stream and says its header; what comes back after the agent's first byte is the origin's.
+    async fn open(&self, header: &StreamHeader, activity: &Arc<Activity>) -> Result<TunnelStream, LegError> {
+        let permit = match Arc::clone(&self.streams).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                // Idle connections take places too, and give way to somebody who waits.
+                self.pool.evict_one();
+                Arc::clone(&self.streams).try_acquire_owned().map_err(|_| LegError::TooMany)?
+            }
+        };
+        let header = header.encode().map_err(|_| LegError::TooMany)?;
+        let (mut send, recv) = self.connection.open_bi().await.map_err(|_| LegError::TunnelLost)?;
+        // The stream is fresh: a failure shows with its first write.
+        let _ = send.set_priority(REQUEST_PRIORITY);
+        send.write_chunk(Bytes::from(header)).await.map_err(|_| LegError::TunnelLost)?;
+        Ok(TunnelStream::new(send, recv, permit, Arc::clone(activity)))
+    }
+
+    /// What the hub says of this server, as its agent last brought it.
+    pub(crate) fn ticket(&self) -> Arc<TunnelTicket> {
+        Arc::clone(&self.ticket.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the ticket, too, says that this name is open. The directory alone is not enough.
+    pub(crate) fn says_open(&self, host: &Hostname) -> bool {
+        self.ticket().names.iter().any(|name| name.host == *host && name.access == Access::Open)
+    }
+
+    /// Whether new streams may come here.
+    pub(crate) fn usable(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && self.connection.close_reason().is_none()
+    }
+
+    /// Whether bytes are outstanding and nobody acknowledged any for 2 s.
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the tunnel is gone.
+    pub(crate) fn closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    /// Ends the tunnel, with a reason that the agent can tell apart.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        self.connection.close(code.into(), reason.as_bytes());
+        self.pool.clear();
+    }
+
+    /// Idle connections of a sign-in that ended are not kept.
+    pub(crate) fn forget_idle(&self) {
+        self.pool.clear();
+    }
+
+    fn set_ticket(&self, ticket: Arc<TunnelTicket>) {
+        *self.ticket.write().unwrap_or_else(PoisonError::into_inner) = ticket;
+    }
+
+    fn prune_idle(&self, now: Instant) {
+        self.pool.prune(now);
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.connection.close(close::BYE.into(), b"forgotten");
+    }
+}
+
+/// A reset code as QUIC wants it.
+fn var(code: ResetCode) -> quinn::VarInt {
+    quinn::VarInt::from_u32(code.code().into())
+}
