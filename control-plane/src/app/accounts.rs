@@ -11,12 +11,13 @@ use super::App;
 use super::passwords::HashError;
 use super::revocations::revoke;
 use super::sessions::{self, Holder, Tokens};
+use crate::domain::time::Timestamp;
 use crate::domain::user::{Email, FieldError, Password, User, Username, fold};
 use crate::random;
 use crate::store::rates::{self, Attempt};
 use crate::store::sessions::Ending;
 use crate::store::users::{self, Inserted};
-use crate::store::{AsStoreError, StoreError};
+use crate::store::{AsStoreError, StoreError, Tx};
 
 /// How long a place from which somebody logged in stays known.
 pub(super) const PLACE_KNOWN: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -87,21 +88,64 @@ pub(crate) async fn register(
     let (username, email, hash) = (&form.username, &form.email, hash.as_str());
     app.db
         .transact(|mut tx| async move {
-            let id = UserId::new(random::uuid());
-            match users::insert(&mut tx, id, username, email, hash, now).await? {
-                Inserted::Yes => {}
-                Inserted::UsernameTaken => return Err(RegisterError::UsernameTaken),
-                Inserted::EmailTaken => return Err(RegisterError::EmailTaken),
-            }
+            let id = insert_in(&mut tx, username, email, hash, now).await?;
             let elected = users::elect_first_admin(&mut tx, id, now).await?;
             let tokens = sessions::open(&mut tx, app, id, holder).await?;
-            let user = users::find(&mut tx, id).await?;
-            let user = user.ok_or(StoreError::Corrupt { table: "users", column: "id" })?;
+            let user = made(&mut tx, id).await?;
             tx.commit().await?;
             tracing::info!(user.id = %id, user.is_admin = elected, "an account was made");
             Ok((user, tokens))
         })
         .await
+}
+
+/// The rights of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Like everybody.
+    User,
+    /// May change the hub and its accounts.
+    Administrator,
+}
+
+/// Makes an account for the operator, who has chosen its rights: nobody is elected by it, and after an administrator nobody will
+/// be.
+pub(crate) async fn create(app: &App, form: NewAccount, role: Role) -> Result<User, RegisterError> {
+    let now = app.clock.now();
+    let hash = app.hasher.hash(form.password, &app.metrics).await?;
+    let (username, email, hash) = (&form.username, &form.email, hash.as_str());
+    app.db
+        .transact(|mut tx| async move {
+            let id = insert_in(&mut tx, username, email, hash, now).await?;
+            if role == Role::Administrator {
+                users::set_admin(&mut tx, id, now).await?;
+                users::close_election(&mut tx, id, now).await?;
+            }
+            let user = made(&mut tx, id).await?;
+            tx.commit().await?;
+            Ok(user)
+        })
+        .await
+}
+
+async fn insert_in(
+    tx: &mut Tx,
+    username: &Username,
+    email: &Email,
+    hash: &str,
+    now: Timestamp,
+) -> Result<UserId, RegisterError> {
+    let id = UserId::new(random::uuid());
+    match users::insert(tx, id, username, email, hash, now).await? {
+        Inserted::Yes => Ok(id),
+        Inserted::UsernameTaken => Err(RegisterError::UsernameTaken),
+        Inserted::EmailTaken => Err(RegisterError::EmailTaken),
+    }
+}
+
+/// The account that was made a moment ago in the same transaction.
+async fn made(tx: &mut Tx, id: UserId) -> Result<User, StoreError> {
+    users::find(tx, id).await?.ok_or(StoreError::Corrupt { table: "users", column: "id" })
 }
 
 /// Why nobody was signed in.
@@ -240,9 +284,11 @@ pub(crate) async fn reset_password(app: &App, id: UserId, password: Password) ->
             crate::store::sessions::end_all(&mut tx, id, Ending::PasswordReset, now).await?;
             revoke(&mut tx, Selector::Sub(id), &app.config.lives, now).await?;
             tx.commit().await?;
-            Ok(())
+            Ok::<_, ChangeError>(())
         })
-        .await
+        .await?;
+    app.bulletin.poke();
+    Ok(())
 }
 
 /// Makes somebody an administrator.

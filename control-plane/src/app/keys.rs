@@ -6,7 +6,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use phlix_protocol::b64;
-use phlix_protocol::keys::{Jwks, KeySet, PublicKey, SigningKey};
+use phlix_protocol::keys::{Jwk, Jwks, KeySet, PublicKey, SigningKey};
+use phlix_protocol::uplink::Change;
 use thiserror::Error;
 
 use super::seal::{Place, Sealer};
@@ -14,6 +15,7 @@ use crate::config::Lives;
 use crate::domain::key::{Purpose, STALE_AFTER};
 use crate::domain::time::Timestamp;
 use crate::random;
+use crate::store::bulletin;
 use crate::store::keys::{self as rows, KeyRow, NewKey};
 use crate::store::{AsStoreError, Db, StoreError};
 
@@ -32,6 +34,9 @@ pub(crate) enum KeysError {
     /// The row was damaged or moved.
     #[error("signing key {kid} can't be opened: its row was damaged")]
     Damaged { kid: String },
+    /// The hub has never been started on this database.
+    #[error("there is no signing key for {purpose}: it is made when the hub starts for the first time")]
+    Missing { purpose: &'static str },
     /// The database has been away for so long that another replica may have rotated the keys.
     #[error("the signing keys were last read too long ago")]
     Stale,
@@ -157,6 +162,12 @@ async fn generate(
     rows::insert_current(conn, new, now).await
 }
 
+/// The public half of a row, as it is published.
+fn published_key(row: &KeyRow) -> Option<Jwk> {
+    let bytes = b64::decode_array(&row.public_key)?;
+    PublicKey::from_bytes(&bytes).ok().map(|key| key.published_jwk())
+}
+
 fn place(kid: &str) -> Place<'_> {
     Place { table: "signing_keys", row: kid, column: "sealed_seed" }
 }
@@ -189,6 +200,16 @@ fn open_row(row: &KeyRow, sealer: &Sealer) -> Result<SigningKey, KeysError> {
     }
 }
 
+/// Can all keys be opened, and is there one for each purpose? Changes nothing.
+pub(crate) async fn check(db: &Db, sealer: &Sealer, now: Timestamp) -> Result<(), KeysError> {
+    let mut conn = db.read().await?;
+    let ring = read(&mut conn, sealer, now).await?;
+    match Purpose::ALL.into_iter().find(|purpose| !ring.signers.contains_key(purpose)) {
+        Some(purpose) => Err(KeysError::Missing { purpose: purpose.as_str() }),
+        None => Ok(()),
+    }
+}
+
 /// Replaces the signing key of `purpose`. The old one stays published until its last token has expired.
 pub(crate) async fn rotate(
     db: &Db,
@@ -206,6 +227,9 @@ pub(crate) async fn rotate(
             return Ok(());
         }
         generate(&mut tx, sealer, purpose, longest_life(purpose, lives), now).await?;
+        // Edges learn the new key before they see its first signature.
+        let keys = rows::list(&mut tx, now).await?.iter().filter_map(published_key).collect();
+        bulletin::publish(&mut tx, &Change::Keys { jwks: Jwks { keys } }, now).await?;
         tx.commit().await?;
         Ok(())
     })

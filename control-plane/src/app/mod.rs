@@ -26,6 +26,7 @@ pub(crate) mod revocations;
 pub(crate) mod seal;
 pub(crate) mod servers;
 pub(crate) mod sessions;
+pub(crate) mod smoke;
 pub(crate) mod tickets;
 
 /// What every handler gets.

@@ -143,6 +143,7 @@ pub(crate) async fn refresh(app: &App, token: &str) -> Result<(UserId, Tokens), 
         Some(tokens) => Ok((user, tokens)),
         None => {
             app.sign_ins.forget(session);
+            app.bulletin.poke();
             tracing::warn!(session.id = %session, user.id = %user, "an old refresh token was used again: its session was ended");
             Err(AuthError::Invalid)
         }
@@ -170,6 +171,7 @@ pub(crate) async fn end(app: &App, session: SessionId, why: Ending) -> Result<()
         })
         .await?;
     app.sign_ins.forget(session);
+    app.bulletin.poke();
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::accounts::UserBody;
 use super::error::{ApiError, ErrorBody};
+use super::my_servers::{self, ServerInfo};
 use super::user::User;
 use crate::app::App;
 use crate::domain::user_token::UserClaims;
@@ -24,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 struct Me {
     user: UserBody,
     claims: UserClaims,
+    servers: Vec<ServerInfo>,
 }
 
 /// The caller's account, claims and servers.
@@ -34,7 +36,8 @@ async fn me(State(app): State<App>, User(caller): User) -> Result<Json<Me>, ApiE
     let user = users::find(&mut conn, caller.user).await?;
     drop(conn);
     let user = user.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "User not found", "user.not_found"))?;
-    Ok(Json(Me { user: user.into(), claims: caller.claims }))
+    let servers = my_servers::infos(&app, caller.user).await?;
+    Ok(Json(Me { user: user.into(), claims: caller.claims, servers }))
 }
 
 /// The same as `/api/v1/me`.

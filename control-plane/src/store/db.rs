@@ -11,16 +11,12 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
 
-use super::{StoreError, statements};
+use super::StoreError;
 use crate::config::{DatabaseUrl, Engine};
 use crate::random;
 
 /// What store functions take: a plain connection, a reader's or one inside a transaction.
 pub(crate) type Conn = AnyConnection;
-
-statements! {
-    PING = "SELECT 1";
-}
 
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE: Duration = Duration::from_secs(3);
@@ -149,13 +145,6 @@ impl Db {
                 other => return other,
             }
         }
-    }
-
-    /// Does it answer?
-    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        let mut conn = self.read().await?;
-        sqlx::query(PING).execute(&mut *conn).await?;
-        Ok(())
     }
 
     /// Waits for what runs, then closes.

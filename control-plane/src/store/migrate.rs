@@ -1,6 +1,6 @@
 //! Brings the tables to this version's shape, and recognises a database that is not ours.
 
-use sqlx::{Connection as _, Executor as _};
+use sqlx::Executor as _;
 use thiserror::Error;
 
 use super::{Conn, Db, StoreError, statements};
@@ -83,7 +83,6 @@ async fn refuse_foreign(conn: &mut Conn) -> Result<(), MigrateError> {
 }
 
 async fn count_tables(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
-    conn.ping().await?;
     let text = COUNT_TABLES.on(conn);
     Ok(sqlx::query_scalar(text).bind(name).fetch_one(conn).await?)
 }

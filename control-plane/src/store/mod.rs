@@ -37,7 +37,6 @@ use text::{id, json, list};
 pub(crate) const ALL: &[&[Statement]] = &[
     bulletin::ALL,
     claims::ALL,
-    db::ALL,
     edges::ALL,
     heartbeats::ALL,
     keys::ALL,

@@ -13,7 +13,6 @@ statements! {
     REOPEN = "UPDATE rate_limits SET hits = 1, reset_at = ? WHERE rate_key = ? AND reset_at <= ?";
     RESET_AT = "SELECT reset_at FROM rate_limits WHERE rate_key = ?";
     GIVE_BACK = "UPDATE rate_limits SET hits = hits - 1 WHERE rate_key = ? AND hits > 0";
-    FORGET = "DELETE FROM rate_limits WHERE rate_key = ?";
     SWEEP = "DELETE FROM rate_limits WHERE reset_at <= ?";
 }
 
@@ -59,12 +58,6 @@ async fn counted(conn: &mut Conn, key: &str, rate: Rate, now: Timestamp) -> Resu
 /// Takes one counted attempt back: it was no failure.
 pub(crate) async fn give_back(conn: &mut Conn, key: &str) -> Result<(), StoreError> {
     sqlx::query(GIVE_BACK).bind(key).execute(conn).await?;
-    Ok(())
-}
-
-/// Forgets all attempts against `key`.
-pub(crate) async fn forget(conn: &mut Conn, key: &str) -> Result<(), StoreError> {
-    sqlx::query(FORGET).bind(key).execute(conn).await?;
     Ok(())
 }
 

@@ -50,7 +50,7 @@ both_engines! {
         let mut tx = db.begin().await.unwrap();
         let now = Timestamp::from_millis(0);
         assert_eq!(rates::hit(&mut tx, "held", Rate::new(1, 60), now).await.unwrap(), rates::Attempt::Allowed);
-        tokio::time::timeout(Duration::from_secs(2), db.ping()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(2), db.check_schema()).await.unwrap().unwrap();
         let mut conn = db.read().await.unwrap();
         let seen: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rate_limits").fetch_one(&mut *conn).await.unwrap();
         assert_eq!(seen, 0, "what is not committed is not read");
