@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use phlix_protocol::hostname::Hostname;
-use phlix_protocol::ids::ServerId;
+use phlix_protocol::ids::{ServerId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -109,7 +109,7 @@ impl ServerInfo {
 }
 
 /// A user's servers, as `/api/v1/me` shows them too.
-pub(super) async fn infos(app: &App, user: phlix_protocol::ids::UserId) -> Result<Vec<ServerInfo>, ApiError> {
+pub(super) async fn infos(app: &App, user: UserId) -> Result<Vec<ServerInfo>, ApiError> {
     Ok(servers::list(app, user).await?.into_iter().map(|overview| ServerInfo::of(overview, app)).collect())
 }
 
