@@ -61,8 +61,8 @@ struct Lines {
     app: App,
     edge: Edge,
     seen: watch::Receiver<Option<Seen>>,
-    /// Everything until here was sent or stands in `ready`.
-    revision: u64,
+    /// Everything until here was sent or stands in `ready`; `None` before the first snapshot.
+    revision: Option<u64>,
     looks: u64,
     ready: VecDeque<BulletinLine>,
     next_tick: Instant,
@@ -73,15 +73,11 @@ impl Lines {
     async fn start(app: App, following: Following) -> Result<Self, StoreError> {
         let seen = app.bulletin.follow();
         let now = Instant::now();
-        let revision = match following.since {
-            Some(since) => since,
-            None => store::bulletin::revision(&mut *app.db.read().await?).await?,
-        };
         let mut lines = Self {
             app,
             edge: following.edge,
             seen,
-            revision,
+            revision: following.since,
             looks: 0,
             ready: VecDeque::new(),
             next_tick: now + TICK_EVERY,
@@ -116,7 +112,7 @@ impl Lines {
                 return Ok(Some(line));
             }
             let Some(seen) = *self.seen.borrow_and_update() else { return Ok(None) };
-            if seen.revision > self.revision {
+            if self.revision.is_none_or(|revision| seen.revision > revision) {
                 if !self.changes(seen.revision).await? {
                     self.snapshot().await?;
                 }
@@ -134,7 +130,7 @@ impl Lines {
                 self.next_tick = now + TICK_EVERY;
                 // While the counter can't be read we know nothing, and "nothing new" would be a lie.
                 if seen.looks != std::mem::replace(&mut self.looks, seen.looks) {
-                    return Ok(Some(BulletinLine::Tick { revision: self.revision }));
+                    return Ok(Some(BulletinLine::Tick { revision: self.revision.unwrap_or(seen.revision) }));
                 }
                 continue;
             }
@@ -148,18 +144,20 @@ impl Lines {
 
     /// Gets the changes until `end` ready; `false` where a part of them is not kept any more, or too much.
     async fn changes(&mut self, end: u64) -> Result<bool, StoreError> {
-        if end.saturating_sub(self.revision) > MOST_CHANGES {
+        let Some(mut revision) = self.revision else { return Ok(false) };
+        if end.saturating_sub(revision) > MOST_CHANGES {
             return Ok(false);
         }
         let mut conn = self.app.db.read().await?;
-        while self.revision < end {
-            let Some(changes) = store::bulletin::after(&mut conn, self.revision).await? else { return Ok(false) };
-            for (revision, change) in changes.into_iter().filter(|(revision, _)| *revision <= end) {
-                self.revision = revision;
+        while revision < end {
+            let Some(changes) = store::bulletin::after(&mut conn, revision).await? else { return Ok(false) };
+            for (next, change) in changes.into_iter().filter(|(next, _)| *next <= end) {
+                revision = next;
+                self.revision = Some(revision);
                 self.ready.push_back(BulletinLine::Change { revision, change });
             }
         }
-        Ok(self.revision == end)
+        Ok(revision == end)
     }
 
     /// Everything, after the changes that it covers: routes to forget stand in those alone. None that it may not cover comes
@@ -168,7 +166,7 @@ impl Lines {
         let snapshot = snapshot(&self.app).await?;
         self.next_snapshot = Instant::now() + SNAPSHOT_EVERY;
         if !self.changes(snapshot.revision).await? {
-            self.revision = snapshot.revision;
+            self.revision = Some(snapshot.revision);
         }
         self.ready.push_back(BulletinLine::Snapshot(snapshot));
         Ok(())
