@@ -241,8 +241,10 @@ export class MockHub {
       preview: {
         server_name: server.info.serverName,
         version: server.info.version,
+        kind: server.info.kind,
         requester_address: address,
         requested_at: seconds() - 120,
+        expires_at: seconds() + 480,
       },
     })
   }
@@ -257,6 +259,7 @@ export function makeServer(name, about = {}) {
   const { online = true, directUrl = 'http://192.168.1.20:8096', beats = 3, version = '0.1.0' } = about
   const id = randomUUID()
   const host = `${id.slice(0, 8)}.hub.localhost`
+  const url = about.relayUrl ?? `https://${host}:8443/`
   const status = online ? 'online' : 'offline'
   const seen = online ? seconds() - 20 : seconds() - 7_500
   return {
@@ -271,6 +274,8 @@ export function makeServer(name, about = {}) {
       relayActive: online,
       libraryCount: null,
       subdomain: id.slice(0, 8),
+      kind: 'generic',
+      url,
     },
     detail: {
       server: {
@@ -284,8 +289,9 @@ export function makeServer(name, about = {}) {
         relay_active: online,
         subdomain: id.slice(0, 8),
         fqdn: host,
+        url,
       },
-      names: [{ host, access: 'protected' }],
+      names: [{ host, url, access: 'protected', tls: 'terminated' }],
       heartbeat_history: Array.from({ length: beats }, (_, index) => ({
         id: randomUUID(),
         version,
@@ -298,7 +304,7 @@ export function makeServer(name, about = {}) {
     access: {
       server_id: id,
       direct_url: directUrl,
-      relay_url: online ? (about.relayUrl ?? `https://${host}:8443/`) : null,
+      relay_url: online ? url : null,
       relay_active: online,
     },
   }

@@ -1,6 +1,6 @@
 /** Every call the pages make, by name. Nothing else in the UI knows a path. */
 import { call } from './client'
-import type { AccessInfo, ClaimPreview, ServerDetail, ServerInfo, ServerName, User } from './types'
+import type { Access, AccessInfo, ClaimPreview, ServerDetail, ServerInfo, User } from './types'
 
 /** The claim calls are shared with media servers and want the protocol named. */
 const PROTOCOL = { 'Accept-Phlix-Protocol': 'v1' }
@@ -35,7 +35,7 @@ export function accessInfo(id: string, signal?: AbortSignal): Promise<AccessInfo
   return call('get', '/api/v1/me/servers/{id}/access-info', { path: { id }, signal })
 }
 
-export async function setNameAccess(id: string, host: string, access: ServerName['access']): Promise<void> {
+export async function setNameAccess(id: string, host: string, access: Access): Promise<void> {
   await call('put', '/api/v1/me/servers/{id}/names/{host}', { path: { id, host }, body: { access } })
 }
 

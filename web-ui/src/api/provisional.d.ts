@@ -22,31 +22,36 @@ export interface ServerInfo {
   userId: string
   serverName: string
   version: string
-  lastSeenAt: number | null
-  status: 'online' | 'offline' | 'claiming' | 'disabled'
+  lastSeenAt?: number | null
+  status: string
   hostnameCandidates: string[]
   relayActive: boolean
-  libraryCount: number | null
-  subdomain: string | null
+  libraryCount?: number | null
+  subdomain?: string | null
+  kind: string
+  url?: string | null
 }
 
 export interface ServerName {
   host: string
-  access: 'protected' | 'open'
+  url: string
+  access: string
+  tls: string
 }
 
 export interface ServerDetail {
   server: {
     id: string
     server_name: string
-    kind: 'generic' | 'phlix'
+    kind: string
     version: string
-    status: 'online' | 'offline' | 'claiming' | 'disabled'
-    last_seen_at: number | null
+    status: string
+    last_seen_at?: number | null
     hostname_candidates: string[]
     relay_active: boolean
-    subdomain: string | null
-    fqdn: string | null
+    subdomain?: string | null
+    fqdn?: string | null
+    url?: string | null
   }
   names: ServerName[]
   heartbeat_history: {
@@ -61,16 +66,18 @@ export interface ServerDetail {
 
 export interface AccessInfo {
   server_id: string
-  direct_url: string | null
-  relay_url: string | null
+  direct_url?: string | null
+  relay_url?: string | null
   relay_active: boolean
 }
 
 export interface ClaimPreview {
   server_name: string
   version: string
+  kind: string
   requester_address: string
   requested_at: number
+  expires_at: number
 }
 
 interface SessionReply {
@@ -103,16 +110,16 @@ export interface paths {
   '/api/v1/me/servers/{id}/names/{host}': {
     put: {
       parameters: { path: { id: string; host: string } }
-      requestBody: { content: { 'application/json': { access: 'protected' | 'open' } } }
+      requestBody: { content: { 'application/json': { access?: string | null } } }
       responses: { 200: Json<ServerName> }
     }
   }
   '/api/v1/server-claims/preview': {
-    get: { parameters: { query: { code: string } }; responses: { 200: Json<ClaimPreview> } }
+    get: { parameters: { query?: { code?: string } }; responses: { 200: Json<ClaimPreview> } }
   }
   '/api/v1/server-claims/claim': {
     post: {
-      requestBody: { content: { 'application/json': { claim_code: string } } }
+      requestBody: { content: { 'application/json': { claim_code?: string | null } } }
       responses: { 200: Json<{ server_id: string }> }
     }
   }

@@ -7,3 +7,11 @@ export type {
   ServerName,
   User,
 } from './provisional'
+
+/** Who may come in at a name. */
+export type Access = 'protected' | 'open'
+
+/** What a server is: behind our agent, or a Phlix server that speaks the hub's own protocol. */
+export function kindWord(kind: string): string {
+  return kind === 'phlix' ? 'Phlix server' : 'Web server'
+}
