@@ -14,6 +14,8 @@ mod limits;
 mod metrics;
 mod random;
 mod road;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod tunnels;
 mod uplink;

@@ -1,0 +1,11 @@
+//! The whole edge in one process: a real one between a hub, an agent, an origin and viewers that are stood in for here,
+//! each speaking its protocol from the specification.
+
+mod agent;
+mod exchanges;
+mod hub;
+mod origin;
+mod rights;
+mod tunnels;
+mod viewer;
+mod world;
