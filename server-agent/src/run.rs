@@ -57,7 +57,8 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), AgentError> {
     let hub_origin = checked_origin(&config.hub, config.insecure)?;
-    let state = Arc::new(State::open(&config.state_dir)?);
+    let (state, _lock) = State::open(&config.state_dir)?;
+    let state = Arc::new(state);
     let key = state.server_key()?;
     let instance = state.instance()?;
     if config.claim_again {
@@ -190,16 +191,21 @@ async fn write_status(board: Arc<StatusBoard>, state: Arc<State>) {
     }
 }
 
-async fn write_now(board: &StatusBoard, state: &Arc<State>) {
-    let status = Status { updated_at: SystemClock.now(), ..board.current() };
-    let state = Arc::clone(state);
-    let written = tokio::task::spawn_blocking(move || state::write_status(state.folder(), &status)).await;
+async fn write_now(board: &Arc<StatusBoard>, state: &Arc<State>) {
+    let (board, state) = (Arc::clone(board), Arc::clone(state));
+    let written = tokio::task::spawn_blocking(move || {
+        // One after the other, each with what is true by then: the last one written is the last one true.
+        let _turn = board.writing();
+        let status = Status { updated_at: SystemClock.now(), ..board.current() };
+        state::write_status(state.folder(), &status)
+    })
+    .await;
     if let Ok(Err(error)) = written {
         tracing::warn!(%error, "the status file can't be written");
     }
 }
 
-async fn finish_status(board: &StatusBoard, state: &Arc<State>) {
+async fn finish_status(board: &Arc<StatusBoard>, state: &Arc<State>) {
     board.change(|status| status.stage = Stage::Stopped);
     write_now(board, state).await;
 }

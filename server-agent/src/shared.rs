@@ -1,6 +1,6 @@
 //! What the rooms of one running agent share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phlix_protocol::ids::{InstanceId, ServerId};
 use phlix_protocol::keys::SigningKey;
@@ -66,12 +66,13 @@ impl Shared {
 /// The status that `phlix agent status` reads, changed in place and written by a task of its own.
 pub(crate) struct StatusBoard {
     status: Mutex<Status>,
+    writing: Mutex<()>,
     changed: Notify,
 }
 
 impl StatusBoard {
     pub(crate) fn new(status: Status) -> Self {
-        Self { status: Mutex::new(status), changed: Notify::new() }
+        Self { status: Mutex::new(status), writing: Mutex::default(), changed: Notify::new() }
     }
 
     /// Changes something and has it written.
@@ -82,6 +83,11 @@ impl StatusBoard {
         if *status != before {
             self.changed.notify_one();
         }
+    }
+
+    /// Held while the file is written.
+    pub(crate) fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The status as it is.

@@ -72,15 +72,19 @@ pub(crate) struct StoredTicket {
     pub(crate) edges: String,
 }
 
-/// The folder, held by this agent alone as long as this value lives.
+/// Keeps other agents out of the folder as long as it lives.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// The folder's files.
 pub(crate) struct State {
     folder: PathBuf,
-    _lock: File,
 }
 
 impl State {
     /// Opens and locks the folder, making it where there is none.
-    pub(crate) fn open(folder: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(folder: &Path) -> Result<(Self, Lock), StateError> {
         let wrong = |source| StateError::Folder { path: folder.to_owned(), source };
         files::make_private_folder(folder).map_err(wrong)?;
         let lock = OpenOptions::new()
@@ -91,7 +95,7 @@ impl State {
             .open(folder.join(LOCK))
             .map_err(wrong)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok((Self { folder: folder.to_owned() }, Lock { _file: lock })),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: folder.to_owned() }),
             Err(TryLockError::Error(source)) => Err(wrong(source)),
         }

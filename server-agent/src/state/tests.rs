@@ -29,10 +29,10 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn key_and_instance_are_made_once_and_are_private() {
     let (_parent, path) = folder();
-    let state = State::open(&path).unwrap();
+    let (state, lock) = State::open(&path).unwrap();
     let (key, instance) = (state.server_key().unwrap(), state.instance().unwrap());
-    drop(state);
-    let state = State::open(&path).unwrap();
+    drop(lock);
+    let (state, _lock) = State::open(&path).unwrap();
     assert_eq!(state.server_key().unwrap().kid(), key.kid());
     assert_eq!(state.instance().unwrap(), instance);
     assert_eq!(mode(&path), 0o700);
@@ -53,7 +53,7 @@ fn a_folder_that_others_can_read_is_closed() {
 #[test]
 fn a_second_agent_is_kept_out_until_the_first_is_gone() {
     let (_parent, path) = folder();
-    let first = State::open(&path).unwrap();
+    let (_, first) = State::open(&path).unwrap();
     assert!(matches!(State::open(&path), Err(StateError::InUse { .. })));
     assert!(is_running(&path));
     drop(first);
@@ -64,7 +64,7 @@ fn a_second_agent_is_kept_out_until_the_first_is_gone() {
 #[test]
 fn an_enrollment_survives_a_restart_and_can_be_forgotten() {
     let (_parent, path) = folder();
-    let state = State::open(&path).unwrap();
+    let (state, _lock) = State::open(&path).unwrap();
     assert!(state.enrollment().unwrap().is_none());
     state.save_enrollment(&enrollment()).unwrap();
     assert!(state.enrollment().unwrap() == Some(enrollment()));
@@ -78,7 +78,7 @@ fn an_enrollment_survives_a_restart_and_can_be_forgotten() {
 #[test]
 fn a_damaged_enrollment_says_what_to_do_and_damaged_copies_are_passed_over() {
     let (_parent, path) = folder();
-    let state = State::open(&path).unwrap();
+    let (state, _lock) = State::open(&path).unwrap();
     for (name, bytes) in [(ENROLLMENT, &b"{\"hub\":"[..]), (TICKET, b"\xff\xfe"), (KEYS, b"[]"), (KEY, b"short")] {
         fs::write(path.join(name), bytes).unwrap();
     }
@@ -93,7 +93,7 @@ fn a_damaged_enrollment_says_what_to_do_and_damaged_copies_are_passed_over() {
 #[test]
 fn a_write_that_fails_leaves_the_old_file() {
     let (_parent, path) = folder();
-    let state = State::open(&path).unwrap();
+    let (state, _lock) = State::open(&path).unwrap();
     state.save_enrollment(&enrollment()).unwrap();
     // Stands for a full disk: the file beside can't be written, as root too.
     fs::create_dir(path.join("enrollment.new")).unwrap();
@@ -105,7 +105,7 @@ fn a_write_that_fails_leaves_the_old_file() {
 #[test]
 fn a_file_of_absurd_length_is_not_read() {
     let (_parent, path) = folder();
-    let state = State::open(&path).unwrap();
+    let (state, _lock) = State::open(&path).unwrap();
     File::create(path.join(ENROLLMENT)).unwrap().set_len(1 << 40).unwrap();
     assert!(matches!(state.enrollment(), Err(StateError::Read { .. })));
 }
@@ -114,10 +114,10 @@ fn a_file_of_absurd_length_is_not_read() {
 fn a_status_is_read_back_with_whether_it_runs() {
     let (_parent, path) = folder();
     assert_eq!(status(&path).unwrap(), None);
-    let state = State::open(&path).unwrap();
+    let (_, lock) = State::open(&path).unwrap();
     let written = Status { hub: "h".into(), stage: Stage::Connecting, ..Status::default() };
     write_status(&path, &written).unwrap();
     assert_eq!(status(&path).unwrap(), Some(Status { running: true, ..written.clone() }));
-    drop(state);
+    drop(lock);
     assert_eq!(status(&path).unwrap(), Some(written));
 }

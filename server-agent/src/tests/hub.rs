@@ -30,7 +30,7 @@ pub(super) fn now() -> i64 {
     unix(SystemTime::now())
 }
 
-pub(super) fn host(name: &str) -> Hostname {
+pub(crate) fn host(name: &str) -> Hostname {
     name.parse().unwrap()
 }
 
@@ -57,6 +57,8 @@ pub(super) struct FakeHub {
     pub(super) url: String,
     pub(super) key: SigningKey,
     pub(super) server: ServerId,
+    /// What claims must be proved for.
+    pub(super) origin: Mutex<String>,
     bends: Mutex<Bends>,
     calls: Mutex<Vec<String>>,
     called: Notify,
@@ -69,6 +71,7 @@ impl FakeHub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = SigningKey::from_seed(&random::bytes());
         let hub = Arc::new(Self {
+            origin: Mutex::new(format!("http://{}", listener.local_addr().unwrap())),
             url: format!("http://{}", listener.local_addr().unwrap()),
             server: ServerId::new(random::uuid()),
             bends: Mutex::new(Bends {
@@ -176,7 +179,11 @@ impl FakeHub {
             let key = jwk.public_key().unwrap();
             let time = claim["proof"]["time"].as_i64().unwrap();
             let signature = b64::decode(claim["proof"]["signature"].as_str().unwrap()).unwrap();
-            if !key.verifies(&claim_input(&self.url, time), &signature) || claim["protocolVersion"] != "v1" {
+            let origin = self.origin.lock().unwrap().clone();
+            if (time - hub_now).abs() > 300 {
+                return bad("stale");
+            }
+            if !key.verifies(&claim_input(&origin, time), &signature) || claim["protocolVersion"] != "v1" {
                 return bad("proof");
             }
             *self.agent_key.lock().unwrap() = Some(key);
@@ -286,7 +293,7 @@ impl FakeHub {
     }
 }
 
-pub(super) fn viewer_claims(server: ServerId, name: &str, now: i64) -> ViewerTicket {
+pub(crate) fn viewer_claims(server: ServerId, name: &str, now: i64) -> ViewerTicket {
     ViewerTicket {
         iss: token::ISSUER.into(),
         sub: UserId::new(random::uuid()),

@@ -5,7 +5,7 @@
 mod claiming;
 mod dialling;
 mod edge;
-mod hub;
+pub(crate) mod hub;
 mod splicing;
 
 use std::sync::Arc;
@@ -101,7 +101,7 @@ struct World {
     edge: FakeEdge,
     agent: Agent,
     tunnel: EdgeTunnel,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -119,6 +119,6 @@ impl World {
         let mut agent = Agent::start(config);
         let tunnel = soon(edge.tunnel()).await;
         agent.connected().await;
-        Self { hub, edge, agent, tunnel, folder }
+        Self { hub, edge, agent, tunnel, _folder: folder }
     }
 }
