@@ -194,7 +194,7 @@ export class MockHub {
       if (line === 'POST /api/v1/server-claims/claim') {
         claim.state = 'claimed'
         account.servers.unshift(claim.server)
-        return send(200, { server_id: claim.server.info.serverId, hub_jwks_url: `${this.origin}/.well-known/jwks.json` })
+        return send(200, { server_id: claim.server.info.serverId, server_name: claim.server.info.serverName, hub_jwks_url: `${this.origin}/.well-known/jwks.json` })
       }
     }
 
@@ -276,6 +276,13 @@ export function makeServer(name, about = {}) {
       subdomain: id.slice(0, 8),
       kind: 'generic',
       url,
+      server_id: id,
+      server_name: name,
+      last_seen_at: seen,
+      relay_active: online,
+      hostname: directUrl,
+      relay_hostname: host,
+      capabilities: [],
     },
     detail: {
       server: {
@@ -291,6 +298,8 @@ export function makeServer(name, about = {}) {
         fqdn: host,
         url,
       },
+      relay_session: null,
+      tls_status: null,
       names: [{ host, url, access: 'protected', tls: 'terminated' }],
       heartbeat_history: Array.from({ length: beats }, (_, index) => ({
         id: randomUUID(),

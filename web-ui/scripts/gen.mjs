@@ -8,7 +8,9 @@ const contract = new URL('../../control-plane/openapi.json', import.meta.url)
 const target = new URL('../src/api/schema.d.ts', import.meta.url)
 
 const header = '// Generated from control-plane/openapi.json by `npm run gen`. Do not edit.\n\n'
-const wanted = header + astToString(await openapiTS(contract, { alphabetize: true }))
+/** A field that has a default may be left out of a request. */
+const options = { alphabetize: true, defaultNonNullable: false }
+const wanted = header + astToString(await openapiTS(contract, options))
 
 if (process.argv.includes('--check')) {
   const found = await readFile(target, 'utf8').catch(() => '')

@@ -6,6 +6,7 @@ import * as hub from './hub'
 
 afterEach(() => vi.unstubAllGlobals())
 
+const CLAIMED = { server_id: 'x', server_name: 'Attic', hub_jwks_url: 'https://hub.example/.well-known/jwks.json' }
 const ACCESS = { server_id: 's', direct_url: null, relay_url: null, relay_active: false }
 
 async function failure(promise: Promise<unknown>): Promise<ApiError> {
@@ -19,8 +20,8 @@ async function failure(promise: Promise<unknown>): Promise<ApiError> {
 
 describe('call', () => {
   it('sends JSON to our own origin with the cookie and no token', async () => {
-    const seen = mockFetch(() => reply('post', '/api/v1/server-claims/claim', { server_id: 'x' } as never))
-    expect(await hub.claim('ABCD-EFGH')).toBe('x')
+    const seen = mockFetch(() => reply('post', '/api/v1/server-claims/claim', CLAIMED))
+    expect(await hub.claim('ABCD-EFGH')).toEqual({ id: 'x', name: 'Attic' })
     expect(seen[0]).toMatchObject({
       method: 'POST',
       url: '/api/v1/server-claims/claim',
@@ -33,7 +34,7 @@ describe('call', () => {
   })
 
   it('keeps a parameter inside its path segment', async () => {
-    const seen = mockFetch(() => reply('get', '/api/v1/me/servers/{id}/access-info', ACCESS as never))
+    const seen = mockFetch(() => reply('get', '/api/v1/me/servers/{id}/access-info', ACCESS))
     await hub.accessInfo('a/../b?c#d e')
     expect(seen[0]?.url).toBe('/api/v1/me/servers/a%2F..%2Fb%3Fc%23d%20e/access-info')
   })

@@ -3,7 +3,7 @@
  * come from the contract. Same origin only, by the session cookie only; no
  * token ever reaches this code.
  */
-import type { paths } from './contract'
+import type { paths } from './schema'
 import { ApiError } from './errors'
 
 /** No answer of the hub's API takes longer unless something is broken. */

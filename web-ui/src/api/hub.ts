@@ -47,8 +47,8 @@ export function claimPreview(code: string, signal?: AbortSignal): Promise<ClaimP
   return call('get', '/api/v1/server-claims/preview', { query: { code }, headers: PROTOCOL, signal })
 }
 
-/** Redeems the code; the id of the server that is now ours. */
-export async function claim(code: string): Promise<string> {
+/** Redeems the code: the server that is now ours. */
+export async function claim(code: string): Promise<{ id: string; name: string }> {
   const reply = await call('post', '/api/v1/server-claims/claim', { body: { claim_code: code }, headers: PROTOCOL })
-  return reply.server_id
+  return { id: reply.server_id, name: reply.server_name }
 }

@@ -1,12 +1,14 @@
 /** The hub's nouns, by the names the pages use. */
-export type {
-  AccessInfo,
-  ClaimPreview,
-  ServerDetail,
-  ServerInfo,
-  ServerName,
-  User,
-} from './provisional'
+import type { components } from './schema'
+
+type Schemas = components['schemas']
+
+export type AccessInfo = Schemas['AccessInfo']
+export type ClaimPreview = Schemas['ClaimPreview']
+export type ServerDetail = Schemas['ServerDetail']
+export type ServerInfo = Schemas['ServerInfo']
+export type ServerName = Schemas['ServerName']
+export type User = Schemas['User']
 
 /** Who may come in at a name. */
 export type Access = 'protected' | 'open'

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { Reply } from '../api/client'
 import type { User } from '../api/types'
 import { mockFetch, refusal, reply } from '../testing'
 
@@ -12,7 +13,28 @@ const ADA: User = {
   updated_at: '2026-11-24 10:00:00',
 }
 
-const meReply = () => reply('get', '/api/v1/me', { user: ADA, servers: [] } as never)
+const CLAIMS: Reply<'get', '/api/v1/me'>['claims'] = {
+  iss: 'phlix-hub',
+  aud: 'hub',
+  sub: ADA.id,
+  sid: '0b0e5a55-0000-4000-8000-000000000002',
+  iat: 1_795_521_600,
+  exp: 1_795_525_200,
+  type: 'access',
+}
+
+const ENTERED: Reply<'post', '/api/v1/auth/login'> = {
+  access_token: 'a.b.c',
+  refresh_token: 'd.e.f',
+  token_type: 'Bearer',
+  expires_in: 3_600,
+  user_id: ADA.id,
+  user: ADA,
+  claims: CLAIMS,
+}
+
+const meReply = () => reply('get', '/api/v1/me', { user: ADA, claims: CLAIMS, servers: [] })
+const entered = () => reply('post', '/api/v1/auth/login', ENTERED)
 const signedOut = () => refusal(401, 'auth.required', 'Unauthorized')
 
 let session: typeof import('./session')
@@ -48,25 +70,19 @@ describe('session', () => {
   })
 
   it('is what the hub says after a sign-in', async () => {
-    const seen = mockFetch(
-      () => reply('post', '/api/v1/auth/login', { user: ADA } as never),
-      meReply,
-    )
+    const seen = mockFetch(entered, meReply)
     await session.signIn('ada', 'correct horse')
     expect(seen[0]?.body).toEqual({ username: 'ada', password: 'correct horse' })
     expect(session.session.value.stage).toBe('signed_in')
   })
 
   it('says so when the browser kept no cookie', async () => {
-    mockFetch(() => reply('post', '/api/v1/auth/login', { user: ADA } as never), signedOut)
+    mockFetch(entered, signedOut)
     await expect(session.signIn('ada', 'correct horse')).rejects.toBeInstanceOf(session.NoCookieError)
   })
 
   it('keeps nothing where scripts can read it', async () => {
-    mockFetch(
-      () => reply('post', '/api/v1/auth/login', { user: ADA, access_token: 'a.b.c', refresh_token: 'd.e.f' } as never),
-      meReply,
-    )
+    mockFetch(entered, meReply)
     await session.signIn('ada', 'correct horse')
     expect(localStorage).toHaveLength(0)
     expect(sessionStorage).toHaveLength(0)
