@@ -93,9 +93,3 @@ both_engines! {
         empty.end().await;
     }
 }
-
-#[test]
-fn the_document_of_the_command_is_the_pinned_one() {
-    let pinned = include_str!("../../openapi.json");
-    assert_eq!(operator::openapi(), pinned);
-}
