@@ -163,6 +163,8 @@ pub struct Timings {
     pub stream_header: Duration,
     /// A connection to the origin, its TLS included.
     pub origin_connect: Duration,
+    /// An upload of which the origin takes nothing for so long makes room where many do so.
+    pub stalled_upload: Duration,
     /// The first wait of the back-off lies between 0 and this, the second between 0 and twice this.
     pub backoff_base: Duration,
     pub backoff_cap: Duration,
@@ -186,6 +188,7 @@ impl Default for Timings {
             dead_path: s(10),
             stream_header: s(10),
             origin_connect: s(5),
+            stalled_upload: s(5),
             backoff_base: s(1),
             backoff_cap: s(30),
             settled: s(10),

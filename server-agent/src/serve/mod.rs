@@ -3,6 +3,7 @@
 mod admission;
 pub(crate) mod origin;
 mod splice;
+mod stall;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::shared::Shared;
 pub(crate) use admission::Admission;
+use stall::StallWatch;
 
 /// Above streams that have answered much already; below the control channel.
 const FRESH: i32 = 1;
@@ -22,15 +24,17 @@ const BULK: i32 = 0;
 /// Takes streams as long as the connection lives; they end with this future.
 pub(crate) async fn accept(shared: Arc<Shared>, connection: Connection, open: Arc<AtomicUsize>) {
     let mut streams = JoinSet::new();
+    let stalled = Arc::default();
     loop {
         tokio::select! {
             opened = connection.accept_bi() => match opened {
                 Ok((send, receive)) => {
                     let counted = Counted::new(&shared, &open);
+                    let stall = StallWatch::new(Arc::clone(&stalled), shared.config.timings.stalled_upload);
                     let shared = Arc::clone(&shared);
                     streams.spawn(async move {
                         let _counted = counted;
-                        one_stream(&shared, Answer::new(send), receive).await;
+                        one_stream(&shared, Answer::new(send), receive, stall).await;
                     });
                 }
                 Err(_) => return,
@@ -41,7 +45,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, connection: Connection, open: Ar
 }
 
 /// One relayed connection from its header to its end.
-async fn one_stream(shared: &Shared, mut answer: Answer, mut request: RecvStream) {
+async fn one_stream(shared: &Shared, mut answer: Answer, mut request: RecvStream, stall: StallWatch) {
     let limit = shared.config.timings.stream_header;
     let header = match tokio::time::timeout(limit, read_header(&mut request)).await {
         Ok(Some(header)) => header,
@@ -60,7 +64,7 @@ async fn one_stream(shared: &Shared, mut answer: Answer, mut request: RecvStream
     match connected {
         Ok(origin) => {
             if answer.say(StreamStatus::Connected).await {
-                splice::splice(answer, request, origin).await;
+                splice::splice(answer, request, origin, stall).await;
             }
         }
         Err(status) => {

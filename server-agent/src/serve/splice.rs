@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::origin::OriginStream;
+use super::stall::StallWatch;
 use super::{Answer, BULK, FRESH, Stopped, code};
 
 /// Read at most this at a time.
@@ -35,7 +36,7 @@ thread_local! {
 }
 
 /// Runs until both directions have ended in order, or one of them broke.
-pub(super) async fn splice(answer: Answer, request: RecvStream, origin: OriginStream) {
+pub(super) async fn splice(answer: Answer, request: RecvStream, origin: OriginStream, stall: StallWatch) {
     let stopped = Box::pin(answer.stopped());
     let splice = Splice {
         answer,
@@ -45,8 +46,9 @@ pub(super) async fn splice(answer: Answer, request: RecvStream, origin: OriginSt
         down: Direction::default(),
         answered: 0,
         bulk: false,
+        uploaded: 0,
     };
-    Running { splice, stopped }.await;
+    Running { splice, stopped, stall }.await;
 }
 
 /// How a splice came to its end before both directions had.
@@ -56,6 +58,8 @@ enum Broken {
     Viewer,
     /// The origin broke off.
     Origin,
+    /// The origin takes nothing, and others need the room.
+    Stalled,
 }
 
 #[derive(Default)]
@@ -81,11 +85,14 @@ struct Splice {
     /// Bytes of the answer to the request that came last.
     answered: u64,
     bulk: bool,
+    /// Bytes that the origin has taken.
+    uploaded: u64,
 }
 
 struct Running<S> {
     splice: Splice,
     stopped: Pin<Box<S>>,
+    stall: StallWatch,
 }
 
 impl<S: Future<Output = Stopped>> Future for Running<S> {
@@ -113,6 +120,10 @@ impl<S: Future<Output = Stopped>> Future for Running<S> {
             this.splice.origin.let_go();
             return Poll::Ready(());
         }
+        if this.stall.poll(!this.splice.up.waiting.is_empty(), this.splice.uploaded, cx) {
+            this.splice.break_off(Broken::Stalled);
+            return Poll::Ready(());
+        }
         Poll::Pending
     }
 }
@@ -125,7 +136,10 @@ impl Splice {
         for _ in 0..ROUNDS {
             while !self.up.waiting.is_empty() {
                 match ready!(Pin::new(&mut self.origin).poll_write(cx, &self.up.waiting)) {
-                    Ok(taken @ 1..) => self.up.waiting.advance(taken),
+                    Ok(taken @ 1..) => {
+                        self.up.waiting.advance(taken);
+                        self.uploaded += taken as u64;
+                    }
                     Ok(0) | Err(_) => return self.origin_takes_no_more(),
                 }
             }
@@ -214,6 +228,7 @@ impl Splice {
         let reset = match broken {
             Broken::Viewer => ResetCode::CancelledByViewer,
             Broken::Origin => ResetCode::OriginFailed,
+            Broken::Stalled => ResetCode::Stalled,
         };
         if !self.down.done {
             self.answer.reset(reset);

@@ -29,19 +29,35 @@ impl Spliced {
         let world = World::start(&format!("http://{}", origin.local_addr().unwrap())).await;
         let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
         send.write_all(b"?").await.unwrap();
-        let socket = soon(async {
-            loop {
-                let (mut socket, _) = origin.accept().await.unwrap();
-                // A look at the origin's health says nothing.
-                if socket.read_u8().await.is_ok() {
-                    return socket;
-                }
-            }
-        })
-        .await;
+        let socket = asked(&origin).await;
         assert_eq!(soon(status_of(&mut receive)).await, StreamStatus::Connected.byte());
         Self { world, socket, send, receive, _origin: origin }
     }
+}
+
+/// The next connection that says something, less its first byte. A look at the origin's health says nothing.
+async fn asked(origin: &TcpListener) -> TcpStream {
+    soon(async {
+        loop {
+            let (mut socket, _) = origin.accept().await.unwrap();
+            if socket.read_u8().await.is_ok() {
+                return socket;
+            }
+        }
+    })
+    .await
+}
+
+/// Runs something that must be felt within a tenth of a second. A busy machine may be late twice, not three times.
+async fn within_a_tenth_of_a_second(measure: impl AsyncFn() -> Duration) {
+    let mut took = Duration::MAX;
+    for _ in 0..3 {
+        took = took.min(measure().await);
+        if took < Duration::from_millis(100) {
+            return;
+        }
+    }
+    panic!("at best after {took:?}");
 }
 
 /// The status of a stream to an origin, with this header or one for a protected name.
@@ -135,15 +151,18 @@ async fn a_half_close_is_passed_on_each_way_and_the_other_half_lives() {
 async fn a_viewer_who_leaves_is_felt_at_the_origin_within_a_tenth_of_a_second() {
     let viewer = VarInt::from_u32(ResetCode::CancelledByViewer.code().into());
     for only_the_answer in [false, true] {
-        let mut spliced = Spliced::start().await;
-        let began = Instant::now();
-        spliced.receive.stop(viewer).unwrap();
-        if !only_the_answer {
-            spliced.send.reset(viewer).unwrap();
-        }
-        let felt = soon(spliced.socket.read_u8()).await.unwrap_err();
-        assert_eq!(felt.kind(), std::io::ErrorKind::ConnectionReset);
-        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+        within_a_tenth_of_a_second(async || {
+            let mut spliced = Spliced::start().await;
+            let began = Instant::now();
+            spliced.receive.stop(viewer).unwrap();
+            if !only_the_answer {
+                spliced.send.reset(viewer).unwrap();
+            }
+            let felt = soon(spliced.socket.read_u8()).await.unwrap_err();
+            assert_eq!(felt.kind(), std::io::ErrorKind::ConnectionReset);
+            began.elapsed()
+        })
+        .await;
     }
 }
 
@@ -159,16 +178,19 @@ async fn an_upload_that_is_cut_off_is_no_clean_end_for_the_origin() {
 
 #[tokio::test]
 async fn an_origin_that_breaks_off_is_a_reset_for_the_viewer_within_a_tenth_of_a_second() {
-    let mut spliced = Spliced::start().await;
-    spliced.socket.write_all(b"half").await.unwrap();
-    soon(spliced.receive.read_exact(&mut [0; 4])).await.unwrap();
-    let began = Instant::now();
-    spliced.socket.set_zero_linger().unwrap();
-    drop(spliced.socket);
-    let felt = soon(spliced.receive.read_to_end(10)).await.unwrap_err();
-    let code = VarInt::from_u32(ResetCode::OriginFailed.code().into());
-    assert_eq!(felt, ReadToEndError::Read(ReadError::Reset(code)));
-    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    within_a_tenth_of_a_second(async || {
+        let mut spliced = Spliced::start().await;
+        spliced.socket.write_all(b"half").await.unwrap();
+        soon(spliced.receive.read_exact(&mut [0; 4])).await.unwrap();
+        let began = Instant::now();
+        spliced.socket.set_zero_linger().unwrap();
+        drop(spliced.socket);
+        let felt = soon(spliced.receive.read_to_end(10)).await.unwrap_err();
+        let code = VarInt::from_u32(ResetCode::OriginFailed.code().into());
+        assert_eq!(felt, ReadToEndError::Read(ReadError::Reset(code)));
+        began.elapsed()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -236,18 +258,49 @@ async fn a_viewer_who_stops_reading_stops_the_origin_and_no_other_viewer() {
     assert!(sent <= AHEAD, "{sent}");
     let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
     send.write_all(b"?").await.unwrap();
-    let mut socket = soon(async {
-        loop {
-            let (mut socket, _) = _origin.accept().await.unwrap();
-            if socket.read_u8().await.is_ok() {
-                return socket;
-            }
-        }
-    })
-    .await;
+    let mut socket = asked(&_origin).await;
     socket.write_all(b"quick").await.unwrap();
     assert_eq!(soon(status_of(&mut receive)).await, 0);
     soon(receive.read_exact(&mut [0; 5])).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_uploads_that_nobody_takes_make_room_for_others() {
+    /// More than may stall at once.
+    const UPLOADS: usize = 20;
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::start_with(&format!("http://{}", origin.local_addr().unwrap()), |config| {
+        config.timings.stalled_upload = Duration::from_millis(200);
+    })
+    .await;
+    let mut uploads = tokio::task::JoinSet::new();
+    let mut deaf = Vec::new();
+    for _ in 0..UPLOADS {
+        let (mut send, receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
+        send.write_all(b"?").await.unwrap();
+        deaf.push(asked(&origin).await);
+        uploads.spawn(async move {
+            let _answer = receive;
+            loop {
+                if let Err(error) = send.write(&[0; 65_536]).await {
+                    return error;
+                }
+            }
+        });
+    }
+    for _ in 16..UPLOADS {
+        let stopped = soon(uploads.join_next()).await.unwrap().unwrap();
+        assert_eq!(stopped, WriteError::Stopped(VarInt::from_u32(ResetCode::Stalled.code().into())));
+    }
+    // The others may wait on, and somebody else gets through.
+    let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
+    send.write_all(b"?").await.unwrap();
+    asked(&origin).await.write_all(b"!").await.unwrap();
+    assert_eq!(soon(status_of(&mut receive)).await, 0);
+    soon(receive.read_exact(&mut [0; 1])).await.unwrap();
+    assert_eq!(uploads.len(), 16);
+    drop(deaf);
+    world.agent.stopped().await.unwrap();
 }
 
 #[tokio::test]
