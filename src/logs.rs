@@ -64,7 +64,7 @@ impl Channel {
 }
 
 /// Keeps the writer's thread; on drop what waits is written.
-pub struct LogGuard {
+pub(crate) struct LogGuard {
     sender: Option<SyncSender<Line>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -89,7 +89,7 @@ enum Line {
 
 /// What can't be logged to, or by.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     #[error("HUB_LOG: {0}")]
     Directives(#[from] tracing_subscriber::filter::ParseError),
     #[error("{path}: {source}")]
@@ -97,15 +97,24 @@ pub enum LogError {
 }
 
 /// For commands that run once: what is worth saying, on standard error.
-pub fn for_tool(directives: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(directives)?;
+pub(crate) fn for_tool(directives: &str) -> Result<(), LogError> {
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_target(false);
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let layer = layer.with_ansi(io::stderr().is_terminal()).with_filter(EnvFilter::try_new(directives)?);
+    // Only a second call in one process fails, and then the first one's subscriber stays.
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    Ok(())
+}
+
+/// For the agent: standard error, with the time; systemd and Docker keep it.
+pub(crate) fn for_agent(directives: &str) -> Result<(), LogError> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let layer = layer.with_ansi(io::stderr().is_terminal()).with_filter(EnvFilter::try_new(directives)?);
+    let _ = tracing_subscriber::registry().with(layer).try_init();
     Ok(())
 }
 
 /// For a process that stays: standard output, and files in `<data_dir>/logs`.
-pub fn for_service(
+pub(crate) fn for_service(
     directives: &str,
     format: LogFormat,
     data_dir: &Path,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What `serve` tells.
 #[derive(Debug, Serialize)]
-pub struct HubReady {
+pub(crate) struct HubReady {
     pub http: String,
     pub tls: String,
     pub metrics: String,
@@ -23,7 +23,7 @@ pub struct HubReady {
 
 /// What `agent` tells, written anew at each change.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct AgentReady {
+pub(crate) struct AgentReady {
     pub claim_code: Option<String>,
     pub claim_url: Option<String>,
     pub server_id: Option<String>,
@@ -32,7 +32,7 @@ pub struct AgentReady {
 }
 
 /// Writes the file whole or not at all: a reader never sees half of it.
-pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_vec_pretty(value)?;
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, json)?;

@@ -15,7 +15,7 @@ use phlix_protocol::keys::SigningKey;
 
 /// The data folder or a secret in it can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}: {why}")]
@@ -29,25 +29,25 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SecretError + '_ {
 }
 
 /// Makes the folder where it is missing.
-pub fn make_folder(path: &Path) -> Result<(), SecretError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), SecretError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))
 }
 
 /// 32 bytes from the operating system.
-pub fn random32() -> [u8; 32] {
+pub(crate) fn random32() -> [u8; 32] {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
 
 /// What a hub keeps secret.
-pub struct HubSecrets {
+pub(crate) struct HubSecrets {
     pub jwt_secret: Vec<u8>,
     pub seal_key: [u8; 32],
 }
 
 /// Takes what the settings give, and generates the rest into the data folder.
-pub fn hub_secrets(data_dir: &Path, jwt: Option<&str>, seal: Option<&str>) -> Result<HubSecrets, SecretError> {
+pub(crate) fn hub_secrets(data_dir: &Path, jwt: Option<&str>, seal: Option<&str>) -> Result<HubSecrets, SecretError> {
     let jwt_secret = match jwt {
         Some(given) if given.len() < 32 => {
             return Err(SecretError::Setting { name: "HUB_JWT_SECRET", why: "must have 32 bytes or more" });
@@ -66,7 +66,7 @@ pub fn hub_secrets(data_dir: &Path, jwt: Option<&str>, seal: Option<&str>) -> Re
 }
 
 /// The built-in edge's identity: made once, kept beside the secrets.
-pub fn edge_identity(data_dir: &Path) -> Result<(EdgeId, SigningKey), SecretError> {
+pub(crate) fn edge_identity(data_dir: &Path) -> Result<(EdgeId, SigningKey), SecretError> {
     let seed = load_or_generate(&data_dir.join("edge-key"))?;
     let key = SigningKey::from_seed(&seed);
     let path = data_dir.join("edge-id");
@@ -84,7 +84,7 @@ pub fn edge_identity(data_dir: &Path) -> Result<(EdgeId, SigningKey), SecretErro
 }
 
 /// 64 hex digits or 43 characters of base64url.
-pub fn parse_key(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn parse_key(text: &str) -> Option<[u8; 32]> {
     if text.len() == 64 {
         let mut out = [0; 32];
         for (index, byte) in out.iter_mut().enumerate() {

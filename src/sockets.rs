@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// A port could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {what} {address}: {source}{hint}")]
-pub struct BindError {
+pub(crate) struct BindError {
     what: &'static str,
     address: SocketAddr,
     source: io::Error,
@@ -28,7 +28,7 @@ fn refused(what: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) ->
 }
 
 /// What `serve` listens on.
-pub struct Sockets {
+pub(crate) struct Sockets {
     pub http: TcpListener,
     pub tls: TcpListener,
     pub quic: UdpSocket,
@@ -36,7 +36,7 @@ pub struct Sockets {
 }
 
 /// The ports that the settings ask for; 0 lets the kernel pick.
-pub struct Ports {
+pub(crate) struct Ports {
     pub host: IpAddr,
     pub http: u16,
     pub tls: u16,
@@ -45,7 +45,7 @@ pub struct Ports {
 
 impl Sockets {
     /// Binds all of them or none.
-    pub fn bind(ports: &Ports) -> Result<Self, BindError> {
+    pub(crate) fn bind(ports: &Ports) -> Result<Self, BindError> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (tls, quic) = tcp_and_udp(ports.host, ports.tls)?;
         Ok(Self {
@@ -58,7 +58,7 @@ impl Sockets {
 }
 
 /// Whether a loopback port is free.
-pub fn is_free(what: &'static str, port: u16) -> Result<(), BindError> {
+pub(crate) fn is_free(what: &'static str, port: u16) -> Result<(), BindError> {
     tcp(what, (Ipv4Addr::LOCALHOST, port).into()).map(drop)
 }
 

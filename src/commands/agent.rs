@@ -15,7 +15,7 @@ use crate::ready::{self, AgentReady};
 use crate::settings::{self, AgentSettings, Concern, Sources, add_flags};
 use crate::signals::Stop;
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "agent", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "agent", define, run };
 
 fn define() -> Command {
     let command = Command::new("agent")
@@ -53,7 +53,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return status(matches);
     }
     let settings = AgentSettings::load(&Sources::read(matches)?)?;
-    crate::logs::for_tool(&settings.log)?;
+    crate::logs::for_agent(&settings.log)?;
     let mut config = Config::new(settings.hub, settings.origin, settings.state_dir);
     config.server_name = settings.name;
     config.transport = settings.transport;

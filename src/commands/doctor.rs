@@ -10,7 +10,7 @@ use super::{Failure, Subcommand, fail, hub, tool_runtime};
 use crate::settings::{Concern, DatabaseChoice, HubSettings, Sources, add_flags};
 use crate::sockets::{Ports, Sockets, is_free};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "doctor", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "doctor", define, run };
 
 fn define() -> Command {
     let command = Command::new("doctor")

@@ -10,13 +10,13 @@ use crate::secrets::{self, HubSecrets};
 use crate::settings::{Concern, DatabaseChoice, HubSettings, Sources, add_flags};
 
 /// Flags of a tool that opens the hub's database.
-pub fn tool_flags(command: Command) -> Command {
+pub(crate) fn tool_flags(command: Command) -> Command {
     add_flags(command, &[Concern::Public, Concern::Database])
 }
 
 /// Settings and configuration for a tool that opens the hub's database; its secrets must exist already or are made as
 /// `serve` would make them.
-pub fn for_tool(matches: &ArgMatches) -> Result<(HubSettings, Config), Failure> {
+pub(crate) fn for_tool(matches: &ArgMatches) -> Result<(HubSettings, Config), Failure> {
     let settings = HubSettings::load(&Sources::read(matches)?)?;
     crate::logs::for_tool("warn")?;
     secrets::make_folder(&settings.data_dir)?;
@@ -25,7 +25,7 @@ pub fn for_tool(matches: &ArgMatches) -> Result<(HubSettings, Config), Failure> 
 }
 
 /// The control plane's configuration, given the HTTP port that is or will be bound.
-pub fn config(settings: &HubSettings, http_port: u16) -> Result<Config, Failure> {
+pub(crate) fn config(settings: &HubSettings, http_port: u16) -> Result<Config, Failure> {
     let secrets = secrets(settings)?;
     let database = database_url(&settings.database, &settings.data_dir)?;
     let mut config = Config::new(
@@ -51,7 +51,7 @@ fn secrets(settings: &HubSettings) -> Result<HubSecrets, Failure> {
 }
 
 /// The URL as the database layer takes it.
-pub fn database_url(choice: &DatabaseChoice, data_dir: &Path) -> Result<DatabaseUrl, Failure> {
+pub(crate) fn database_url(choice: &DatabaseChoice, data_dir: &Path) -> Result<DatabaseUrl, Failure> {
     let text = match choice {
         DatabaseChoice::Embedded => format!("sqlite://{}", data_dir.join("hub.db").display()),
         DatabaseChoice::Url(url) => url.clone(),

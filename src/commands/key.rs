@@ -6,7 +6,7 @@ use phlix_control_plane::{SealKey, operator};
 use super::{Failure, Subcommand, fail, hub, tool_runtime};
 use crate::secrets::parse_key;
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "key", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "key", define, run };
 
 fn define() -> Command {
     Command::new("key")

@@ -5,7 +5,7 @@ use phlix_control_plane::operator;
 
 use super::{Failure, Subcommand, hub, tool_runtime};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "migrate", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "migrate", define, run };
 
 fn define() -> Command {
     hub::tool_flags(Command::new("migrate").about("Bring the database to this version's shape"))

@@ -15,14 +15,14 @@ use std::fmt::{self, Display};
 use clap::{ArgMatches, Command};
 
 /// A subcommand: its name, its arguments, and what it does.
-pub struct Subcommand {
+pub(crate) struct Subcommand {
     pub name: &'static str,
     pub define: fn() -> Command,
     pub run: fn(&ArgMatches) -> Result<(), Failure>,
 }
 
 /// All of them, in the order of `--help`.
-pub fn all() -> [Subcommand; 8] {
+pub(crate) fn all() -> [Subcommand; 8] {
     [
         serve::SUBCOMMAND,
         agent::SUBCOMMAND,
@@ -36,7 +36,7 @@ pub fn all() -> [Subcommand; 8] {
 }
 
 /// Why a command ends with exit code 1: a sentence that says what to do.
-pub struct Failure(pub String);
+pub(crate) struct Failure(pub String);
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

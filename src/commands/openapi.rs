@@ -5,7 +5,7 @@ use phlix_control_plane::operator;
 
 use super::{Failure, Subcommand};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "openapi", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "openapi", define, run };
 
 fn define() -> Command {
     Command::new("openapi").about("Print the OpenAPI description of the HTTP API")

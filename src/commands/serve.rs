@@ -19,7 +19,7 @@ use crate::settings::{Concern, HubSettings, Sources, add_flags};
 use crate::signals::Stop;
 use crate::sockets::{Ports, Sockets};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "serve", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "serve", define, run };
 
 fn define() -> Command {
     let command = Command::new("serve")

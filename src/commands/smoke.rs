@@ -5,7 +5,7 @@ use phlix_control_plane::operator;
 
 use super::{Failure, Subcommand, fail, hub, tool_runtime};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "smoke", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "smoke", define, run };
 
 fn define() -> Command {
     Command::new("smoke")

@@ -8,7 +8,7 @@ use phlix_control_plane::operator::{self, Role};
 
 use super::{Failure, Subcommand, fail, hub, tool_runtime};
 
-pub const SUBCOMMAND: Subcommand = Subcommand { name: "user", define, run };
+pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "user", define, run };
 
 fn define() -> Command {
     let name = || Arg::new("username").required(true).value_name("USERNAME");

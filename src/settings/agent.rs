@@ -9,7 +9,7 @@ use super::{SettingError, SettingErrors, Sources, keep};
 
 /// What the agent needs to know.
 #[derive(Debug, Clone)]
-pub struct AgentSettings {
+pub(crate) struct AgentSettings {
     pub hub: Url,
     pub origin: Origin,
     pub state_dir: PathBuf,
@@ -23,7 +23,7 @@ pub struct AgentSettings {
 
 impl AgentSettings {
     /// Reads and checks all of them.
-    pub fn load(sources: &Sources) -> Result<Self, SettingErrors> {
+    pub(crate) fn load(sources: &Sources) -> Result<Self, SettingErrors> {
         let mut errors = Vec::new();
         let no_hub = matches!(sources.find("PHLIX_HUB_URL"), Ok(None));
         let hub: Option<Url> = keep(&mut errors, sources.parse_given("PHLIX_HUB_URL")).flatten();
@@ -56,7 +56,7 @@ impl AgentSettings {
 }
 
 /// The state folder alone: all that `agent status` needs.
-pub fn state_dir(sources: &Sources) -> Result<PathBuf, SettingError> {
+pub(crate) fn state_dir(sources: &Sources) -> Result<PathBuf, SettingError> {
     if let Some(found) = sources.find("PHLIX_STATE_DIR")? {
         return Ok(PathBuf::from(found.value));
     }

@@ -7,7 +7,7 @@ use super::table::Setting;
 use super::table::{Concern, SETTINGS};
 
 /// Adds a flag for each setting of these concerns, and `--config`.
-pub fn add_flags(mut command: Command, concerns: &[Concern]) -> Command {
+pub(crate) fn add_flags(mut command: Command, concerns: &[Concern]) -> Command {
     command = command.arg(
         Arg::new("config")
             .long("config")
@@ -30,7 +30,7 @@ pub fn add_flags(mut command: Command, concerns: &[Concern]) -> Command {
 
 /// The README's tables of settings.
 #[cfg(test)]
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut out = String::new();
     let concerns = [
         Concern::Listen,

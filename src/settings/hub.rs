@@ -11,7 +11,7 @@ use super::{SettingError, SettingErrors, Sources, keep};
 
 /// How log lines look on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Json,
     Pretty,
     /// Pretty on a terminal, else JSON.
@@ -49,7 +49,7 @@ impl FromStr for Switch {
 
 /// Which database, before it is opened. The URL may hold a password: no `Debug`.
 #[derive(Clone)]
-pub enum DatabaseChoice {
+pub(crate) enum DatabaseChoice {
     /// The embedded one in the data folder.
     Embedded,
     /// What `HUB_DATABASE_URL` or `HUB_DB_*` say.
@@ -58,7 +58,7 @@ pub enum DatabaseChoice {
 
 /// A comma-separated list of addresses and networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Networks(pub Vec<ipnet::IpNet>);
+pub(crate) struct Networks(pub Vec<ipnet::IpNet>);
 
 impl FromStr for Networks {
     type Err = String;
@@ -78,7 +78,7 @@ impl FromStr for Networks {
 
 /// What the hub needs to know.
 #[derive(Clone)]
-pub struct HubSettings {
+pub(crate) struct HubSettings {
     pub host: IpAddr,
     pub port: u16,
     pub tls_port: u16,
@@ -110,7 +110,7 @@ pub struct HubSettings {
 
 impl HubSettings {
     /// Reads and checks all of them.
-    pub fn load(sources: &Sources) -> Result<Self, SettingErrors> {
+    pub(crate) fn load(sources: &Sources) -> Result<Self, SettingErrors> {
         let mut errors = Vec::new();
         let e = &mut errors;
         let host = keep(e, sources.parse::<IpAddr>("HUB_HOST"));
@@ -173,7 +173,7 @@ impl HubSettings {
     }
 
     /// The public URL, given the HTTP port that was bound.
-    pub fn public_url(&self, bound_port: u16) -> Url {
+    pub(crate) fn public_url(&self, bound_port: u16) -> Url {
         self.public_url.clone().unwrap_or_else(|| {
             Url::parse(&format!("http://localhost:{bound_port}/")).expect("a number makes a well-formed URL")
         })

@@ -10,10 +10,10 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub use agent::{AgentSettings, state_dir as agent_state_dir};
-pub use docs::add_flags;
-pub use hub::{DatabaseChoice, HubSettings, LogFormat};
-pub use table::Concern;
+pub(crate) use agent::{AgentSettings, state_dir as agent_state_dir};
+pub(crate) use docs::add_flags;
+pub(crate) use hub::{DatabaseChoice, HubSettings, LogFormat};
+pub(crate) use table::Concern;
 use table::{SETTINGS, setting};
 
 /// Largest `phlix.toml` or secret file that is read, in bytes.
@@ -21,7 +21,7 @@ const MAX_FILE: u64 = 256 * 1024;
 
 /// A setting that can't be used, with what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingError {
+pub(crate) enum SettingError {
     #[error("{name} ({from}): {why}")]
     Invalid { name: &'static str, from: String, why: String },
     #[error("{name} is not set: {hint}")]
@@ -37,7 +37,7 @@ pub enum SettingError {
 /// Several at once: all that is wrong is said in one go.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct SettingErrors(pub Vec<SettingError>);
+pub(crate) struct SettingErrors(pub Vec<SettingError>);
 
 impl From<SettingError> for SettingErrors {
     fn from(error: SettingError) -> Self {
@@ -47,13 +47,13 @@ impl From<SettingError> for SettingErrors {
 
 /// A value and where it was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     pub value: String,
     pub from: String,
 }
 
 /// The three places that a value may come from.
-pub struct Sources {
+pub(crate) struct Sources {
     flags: BTreeMap<&'static str, String>,
     env: BTreeMap<String, String>,
     file: Option<(PathBuf, toml::Table)>,
@@ -62,7 +62,7 @@ pub struct Sources {
 impl Sources {
     /// Reads flags of this command, the environment, and the file that `--config`, `PHLIX_CONFIG` or the working folder
     /// names.
-    pub fn read(matches: &clap::ArgMatches) -> Result<Self, SettingErrors> {
+    pub(crate) fn read(matches: &clap::ArgMatches) -> Result<Self, SettingErrors> {
         let flags = SETTINGS
             .iter()
             .filter_map(|setting| {
@@ -88,7 +88,7 @@ impl Sources {
     }
 
     /// The value of a setting where somebody gave one; an empty variable is no value.
-    pub fn find(&self, name: &'static str) -> Result<Option<Found>, SettingError> {
+    pub(crate) fn find(&self, name: &'static str) -> Result<Option<Found>, SettingError> {
         let setting = setting(name);
         if let (Some(value), Some(flag)) = (self.flags.get(name), setting.flag) {
             return Ok(Some(Found { value: value.clone(), from: format!("--{flag}") }));
@@ -130,12 +130,12 @@ impl Sources {
     }
 
     /// The value as given, or the default of the table.
-    pub fn text(&self, name: &'static str) -> Result<String, SettingError> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<String, SettingError> {
         Ok(self.find(name)?.map_or_else(|| setting(name).default.to_owned(), |found| found.value))
     }
 
     /// The value, parsed; a bad one names the setting, where it came from and what is wrong.
-    pub fn parse<T>(&self, name: &'static str) -> Result<T, SettingError>
+    pub(crate) fn parse<T>(&self, name: &'static str) -> Result<T, SettingError>
     where
         T: FromStr,
         T::Err: Display,
@@ -147,7 +147,7 @@ impl Sources {
     }
 
     /// The value, parsed, where somebody gave one.
-    pub fn parse_given<T>(&self, name: &'static str) -> Result<Option<T>, SettingError>
+    pub(crate) fn parse_given<T>(&self, name: &'static str) -> Result<Option<T>, SettingError>
     where
         T: FromStr,
         T::Err: Display,
@@ -156,7 +156,11 @@ impl Sources {
     }
 
     /// A number within bounds.
-    pub fn number(&self, name: &'static str, bounds: std::ops::RangeInclusive<u64>) -> Result<u64, SettingError> {
+    pub(crate) fn number(
+        &self,
+        name: &'static str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, SettingError> {
         let value: u64 = self.parse(name)?;
         if bounds.contains(&value) {
             return Ok(value);
@@ -165,7 +169,7 @@ impl Sources {
     }
 
     /// The error for a value that parsed and still can't be.
-    pub fn invalid(&self, name: &'static str, why: impl Into<String>) -> SettingError {
+    pub(crate) fn invalid(&self, name: &'static str, why: impl Into<String>) -> SettingError {
         let from = self.find(name).ok().flatten().map_or_else(|| "default".into(), |found| found.from);
         SettingError::Invalid { name, from, why: why.into() }
     }

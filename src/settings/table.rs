@@ -3,7 +3,7 @@
 
 /// Which part of the program a setting is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Concern {
+pub(crate) enum Concern {
     /// Where the hub listens.
     Listen,
     /// How the world sees it.
@@ -24,7 +24,7 @@ pub enum Concern {
 
 impl Concern {
     /// Heading in documents.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Listen => "Listening",
             Self::Public => "Names and addresses",
@@ -40,7 +40,7 @@ impl Concern {
 
 /// One setting.
 #[derive(Debug)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Environment variable.
     pub env: &'static str,
     /// Long flag, without the hyphens. Secrets have none (a process list would show them); their `*_FILE` has.
@@ -81,7 +81,7 @@ const fn secret(
 use Concern::{Accounts, Agent, Database, Listen, Logs, Public, Relay, Secrets};
 
 /// All settings, in the order in which documents show them.
-pub static SETTINGS: &[Setting] = &[
+pub(crate) static SETTINGS: &[Setting] = &[
     plain(
         "HUB_HOST",
         "host",
@@ -316,7 +316,7 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 /// The setting of this environment name.
-pub fn setting(env: &str) -> &'static Setting {
+pub(crate) fn setting(env: &str) -> &'static Setting {
     SETTINGS
         .iter()
         .find(|setting| setting.env == env)
