@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Where "now" comes from. Clones share one hand.
 #[derive(Clone, Debug, Default)]

@@ -14,6 +14,7 @@ pub mod operator;
 mod random;
 mod replica;
 mod store;
+mod timestamp;
 
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,10 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::edges;
 use crate::app::keys::KeysError;
-use crate::app::{App, AssembleError, Hub};
+use crate::app::{self, App, AssembleError, Hub};
 use crate::config::Config;
+use crate::edges;
 use crate::http;
 use crate::jobs;
 use crate::store::{Db, MigrateError, StoreError};
@@ -58,7 +58,7 @@ impl From<AssembleError> for Cause {
 /// Why the edge inside `phlix serve` could not be made known.
 #[derive(Debug, Error)]
 #[error("the built-in edge can't be made known: {0}")]
-pub struct ApproveError(#[source] edges::AdmitError);
+pub struct ApproveError(#[source] app::edges::AdmitError);
 
 /// Why an edge could not be ended.
 #[derive(Debug, Error)]
@@ -86,7 +86,8 @@ impl ControlPlane {
 
         let stop = CancellationToken::new();
         let timers = jobs::start(&app, &stop);
-        let service = http::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let router = http::router(app.clone()).merge(edges::router(app.clone()));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
         let server = tokio::spawn(serve.into_future());
         tracing::info!(address = %address, "the control plane listens");
@@ -101,12 +102,12 @@ impl ControlPlane {
     /// Makes the edge inside `phlix serve` known: a core edge, approved by the process that runs both. Before the edge
     /// registers, at each start.
     pub async fn approve_builtin_edge(&self, id: EdgeId, key: &PublicKey) -> Result<(), ApproveError> {
-        edges::approve_builtin(&self.app, id, key).await.map_err(ApproveError)
+        app::edges::approve_builtin(&self.app, id, key).await.map_err(ApproveError)
     }
 
     /// Ends an edge at once: it is believed nothing any more, and the others are told. False when there is no such edge.
     pub async fn revoke_edge(&self, id: EdgeId) -> Result<bool, RevokeError> {
-        edges::revoke_edge(&self.app, id).await.map_err(RevokeError)
+        app::edges::revoke_edge(&self.app, id).await.map_err(RevokeError)
     }
 
     /// The metrics in Prometheus' text format, for the process to export.

@@ -11,13 +11,13 @@ use super::App;
 use super::passwords::HashError;
 use super::revocations::revoke;
 use super::sessions::{self, Holder, Tokens};
-use crate::domain::time::Timestamp;
 use crate::domain::user::{Email, FieldError, Password, User, Username, fold};
 use crate::random;
 use crate::store::rates::{self, Attempt};
 use crate::store::sessions::Ending;
 use crate::store::users::{self, Inserted};
 use crate::store::{AsStoreError, StoreError, Tx};
+use crate::timestamp::Timestamp;
 
 /// How long a place from which somebody logged in stays known.
 pub(super) const PLACE_KNOWN: Duration = Duration::from_secs(90 * 24 * 3600);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phlix_protocol::uplink::Snapshot;
+use phlix_protocol::uplink::{Change, Snapshot};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -91,4 +91,10 @@ pub(crate) async fn snapshot(app: &App) -> Result<Snapshot, StoreError> {
         revocations: revocations::kept(&mut conn, now).await?,
         generations: servers::least_generations(&mut conn).await?,
     })
+}
+
+/// The next changes after a revision, some hundreds at a time; `None` where the first of them is not kept any more.
+pub(crate) async fn changes_after(app: &App, revision: u64) -> Result<Option<Vec<(u64, Change)>>, StoreError> {
+    let mut conn = app.db.read().await?;
+    bulletin::after(&mut conn, revision).await
 }

@@ -17,10 +17,10 @@ use super::keys::KeysError;
 use crate::domain::claim::{Applicant, Claim, ClaimCode, Outcome, Stage};
 use crate::domain::name::{self, Name};
 use crate::domain::server::{Credentials, Server};
-use crate::domain::time::Timestamp;
 use crate::random;
 use crate::store::rates::{self, Attempt};
 use crate::store::{AsStoreError, Conn, StoreError, Tx, bulletin, claims, names, servers};
+use crate::timestamp::Timestamp;
 
 /// How far a proof's time may be from the hub's.
 const PROOF_SKEW: Duration = Duration::from_secs(300);

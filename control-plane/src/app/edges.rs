@@ -17,8 +17,8 @@ use super::App;
 use super::revocations::revoke;
 use crate::clock::Clock;
 use crate::domain::edge::{Edge, Place};
-use crate::domain::time::Timestamp;
 use crate::store::{AsStoreError, Conn, Db, StoreError, Tx, bulletin, edges, presence, servers};
+use crate::timestamp::Timestamp;
 
 /// How long what was read of an edge is used again: its identity is asked for with every request that it passes on.
 const FRESH: Duration = Duration::from_secs(2);

@@ -15,10 +15,10 @@ use super::keys::KeysError;
 use crate::domain::heartbeat::{Heartbeat, libraries_hash};
 use crate::domain::key::Purpose;
 use crate::domain::server::{Credentials, Server};
-use crate::domain::time::Timestamp;
 use crate::random;
 use crate::store::rates::{self, Attempt};
 use crate::store::{AsStoreError, StoreError, Tx, bulletin, heartbeats, proofs, servers};
+use crate::timestamp::Timestamp;
 
 /// Renewing an older generation this long after a newer one exists: somebody has a copy.
 //= trust s.2.3

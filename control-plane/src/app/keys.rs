@@ -13,11 +13,11 @@ use thiserror::Error;
 use super::seal::{Place, Sealer};
 use crate::config::Lives;
 use crate::domain::key::{Purpose, STALE_AFTER};
-use crate::domain::time::Timestamp;
 use crate::random;
 use crate::store::bulletin;
 use crate::store::keys::{self as rows, KeyRow, NewKey};
 use crate::store::{AsStoreError, Db, StoreError};
+use crate::timestamp::Timestamp;
 
 /// Why there is no key to sign with.
 #[derive(Debug, Error)]

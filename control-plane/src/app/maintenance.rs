@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::App;
 use super::keys::KeysError;
-use crate::domain::time::Timestamp;
 use crate::store::{self, StoreError};
+use crate::timestamp::Timestamp;
 
 /// Between two sweeps.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(60);

@@ -7,12 +7,12 @@ use prometheus::Registry;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::edges::{ByKey, EdgeAuth};
 use crate::store::Db;
 
 pub(crate) mod accounts;
 pub(crate) mod bulletin;
 pub(crate) mod claims;
+pub(crate) mod edge_identity;
 pub(crate) mod edges;
 pub(crate) mod enrollments;
 pub(crate) mod grants;
@@ -28,6 +28,8 @@ pub(crate) mod servers;
 pub(crate) mod sessions;
 pub(crate) mod smoke;
 pub(crate) mod tickets;
+
+pub(crate) use crate::store::StoreError;
 
 /// What every handler gets.
 pub(crate) type App = Arc<Hub>;
@@ -46,7 +48,7 @@ pub(crate) struct Hub {
     pub(crate) metrics: metrics::Metrics,
     pub(crate) bulletin: bulletin::Bulletin,
     pub(crate) edges: Arc<edges::Edges>,
-    pub(crate) edge_auth: Box<dyn EdgeAuth>,
+    pub(crate) edge_auth: Box<dyn edge_identity::EdgeAuth>,
 }
 
 /// Why the control plane can't start.
@@ -66,7 +68,7 @@ impl Hub {
     pub(crate) async fn assemble(
         config: Config,
         db: Db,
-        edge_auth: Option<Box<dyn EdgeAuth>>,
+        edge_auth: Option<Box<dyn edge_identity::EdgeAuth>>,
     ) -> Result<App, AssembleError> {
         let clock = config.clock.clone();
         let sealer = seal::Sealer::new(&config.seal_key);
@@ -77,7 +79,7 @@ impl Hub {
         let metrics = metrics::Metrics::new(Registry::new());
         let bulletin = bulletin::Bulletin::new();
         let edges = Arc::new(edges::Edges::new(db.clone(), clock.clone()));
-        let edge_auth = edge_auth.unwrap_or_else(|| Box::new(ByKey(edges.clone())));
+        let edge_auth = edge_auth.unwrap_or_else(|| Box::new(edge_identity::ByKey(edges.clone())));
         Ok(Arc::new(Self {
             config,
             clock,

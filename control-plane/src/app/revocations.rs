@@ -6,8 +6,8 @@ use phlix_protocol::token::SKEW;
 use phlix_protocol::uplink::{Change, Revocation, Selector};
 
 use crate::config::Lives;
-use crate::domain::time::Timestamp;
 use crate::store::{self, StoreError, Tx};
+use crate::timestamp::Timestamp;
 
 /// Revokes the tickets of `selector` that were issued until now, in the transaction of the deed that makes them wrong: either
 /// both are seen or neither.

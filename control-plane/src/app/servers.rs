@@ -9,9 +9,9 @@ use super::grants::{self, GrantError};
 use super::revocations::revoke;
 use crate::domain::name::Name;
 use crate::domain::server::{Server, Status};
-use crate::domain::time::Timestamp;
 use crate::store::heartbeats::{self, Beat};
 use crate::store::{StoreError, Tx, bulletin, names, presence, servers};
+use crate::timestamp::Timestamp;
 
 /// A server and what is said about it.
 #[derive(Clone, Debug)]

@@ -13,11 +13,11 @@ use thiserror::Error;
 
 use super::App;
 use super::revocations::revoke;
-use crate::domain::time::Timestamp;
 use crate::domain::user_token::{self, Kind, UserClaims};
 use crate::random;
 use crate::store::sessions::{self as rows, CookieRow, Ending, LiveSession, TokenUse};
 use crate::store::{self, AsStoreError, StoreError, Tx};
+use crate::timestamp::Timestamp;
 
 /// A person who showed that they are signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,10 +19,10 @@ use crate::domain::edge::Edge;
 use crate::domain::key::Purpose;
 use crate::domain::name::Name;
 use crate::domain::server::Server;
-use crate::domain::time::Timestamp;
 use crate::random;
 use crate::store::name_codes::NameCode;
 use crate::store::{Conn, StoreError, bulletin, edges, names, sessions};
+use crate::timestamp::Timestamp;
 
 /// What a tunnel may use until somebody wants to set it.
 const TUNNEL: Limits = Limits { streams: 1024, header_bytes: 64 * 1024 };

@@ -7,7 +7,7 @@ use phlix_protocol::ids::{ServerId, UserId};
 use phlix_protocol::keys::PublicKey;
 use phlix_protocol::uplink::ServerKind;
 
-use super::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// The 32 symbols of a code: no O, 0, I, 1 to mistake.
 const SYMBOLS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";

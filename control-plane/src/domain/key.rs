@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use phlix_protocol::token::SKEW;
 
-use super::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// What a key signs. Key sets of different purposes are never mixed when a token is verified (trust s.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

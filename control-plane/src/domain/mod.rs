@@ -6,6 +6,5 @@ pub(crate) mod heartbeat;
 pub(crate) mod key;
 pub(crate) mod name;
 pub(crate) mod server;
-pub(crate) mod time;
 pub(crate) mod user;
 pub(crate) mod user_token;

@@ -6,7 +6,7 @@ use phlix_protocol::keys::PublicKey;
 use phlix_protocol::uplink::ServerKind;
 use url::Url;
 
-use super::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// A claimed server.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 use phlix_protocol::ids::UserId;
 use thiserror::Error;
 
-use super::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// An account.
 #[derive(Clone, Debug)]

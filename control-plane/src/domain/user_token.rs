@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 const ISSUER: &str = "phlix-hub";
 const AUDIENCE: &str = "hub";

@@ -16,11 +16,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::asking::Asking;
-use crate::app::App;
-use crate::app::bulletin::{Seen, snapshot};
+use super::refusal::Refusal;
+use crate::app::bulletin::{Seen, changes_after, snapshot};
+use crate::app::{App, StoreError};
 use crate::domain::edge::Edge;
-use crate::http::ApiError;
-use crate::store::{self, StoreError};
 
 /// Between two snapshots.
 //= architecture s.5
@@ -38,9 +37,9 @@ pub(super) struct Following {
 }
 
 impl FromRequest<App> for Following {
-    type Rejection = ApiError;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let query = request.uri().query().unwrap_or_default().as_bytes();
         let since = url::form_urlencoded::parse(query).find(|(key, _)| key == "since");
         let since = since.and_then(|(_, value)| value.parse().ok());
@@ -50,7 +49,7 @@ impl FromRequest<App> for Following {
 }
 
 /// First what was missed since `?since=`, where it is still kept, and a snapshot; then changes as they come.
-pub(super) async fn follow(State(app): State<App>, following: Following) -> Result<Response, ApiError> {
+pub(super) async fn follow(State(app): State<App>, following: Following) -> Result<Response, Refusal> {
     let lines = Lines::start(app, following).await?;
     let body = Body::from_stream(lines.stream());
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -148,9 +147,8 @@ impl Lines {
         if end.saturating_sub(revision) > MOST_CHANGES {
             return Ok(false);
         }
-        let mut conn = self.app.db.read().await?;
         while revision < end {
-            let Some(changes) = store::bulletin::after(&mut conn, revision).await? else { return Ok(false) };
+            let Some(changes) = changes_after(&self.app, revision).await? else { return Ok(false) };
             for (next, change) in changes.into_iter().filter(|(next, _)| *next <= end) {
                 revision = next;
                 self.revision = Some(revision);

@@ -7,9 +7,9 @@ use phlix_protocol::hostname::Hostname;
 use phlix_protocol::uplink::{Credential, ExchangeReply, ExchangeRequest, NameCode, RenewRequest, Route, TicketReply};
 
 use super::asking::Asking;
+use super::refusal::Refusal;
 use crate::app::tickets::{self, Signed, TicketError};
 use crate::app::{App, names, sessions};
-use crate::http::ApiError;
 
 /// The host of the path. Whoever is behind it is told to edges only.
 pub(super) struct Asked {
@@ -17,9 +17,9 @@ pub(super) struct Asked {
 }
 
 impl FromRequest<App> for Asked {
-    type Rejection = ApiError;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let (mut head, body) = request.into_parts();
         let path = Path::<String>::from_request_parts(&mut head, app).await;
         let host = path.ok().and_then(|Path(host)| host.parse().ok());
@@ -28,14 +28,14 @@ impl FromRequest<App> for Asked {
     }
 }
 
-pub(super) async fn host(State(app): State<App>, asked: Asked) -> Result<Json<Route>, ApiError> {
-    let unknown = || ApiError::new(StatusCode::NOT_FOUND, "Not Found", "name.not_found");
+pub(super) async fn host(State(app): State<App>, asked: Asked) -> Result<Json<Route>, Refusal> {
+    let unknown = || Refusal::new(StatusCode::NOT_FOUND, "Not Found", "name.not_found");
     let host = asked.host.ok_or_else(unknown)?;
     names::route(&app, &host).await?.map(Json).ok_or_else(unknown)
 }
 
 /// A viewer's credential on the hub's own domain becomes a ticket. The errors are what the viewer gets.
-pub(super) async fn exchange(State(app): State<App>, asking: Asking) -> Result<Json<ExchangeReply>, ApiError> {
+pub(super) async fn exchange(State(app): State<App>, asking: Asking) -> Result<Json<ExchangeReply>, Refusal> {
     let ExchangeRequest { credential, server_id } = asking.body()?;
     if !asking.edge.is_core() {
         // Before the credential is looked at: what it is worth is not this edge's to know.
@@ -51,12 +51,12 @@ pub(super) async fn exchange(State(app): State<App>, asking: Asking) -> Result<J
     Ok(Json(ExchangeReply { ticket, expires_at: expires_at.seconds(), kind: exchanged.kind, url }))
 }
 
-pub(super) async fn renew(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, ApiError> {
+pub(super) async fn renew(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {
     let RenewRequest { ticket } = asking.body()?;
     Ok(reply(tickets::renew(&app, &asking.edge, &ticket).await?))
 }
 
-pub(super) async fn name_code(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, ApiError> {
+pub(super) async fn name_code(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {
     let NameCode { code, host, verifier } = asking.body()?;
     Ok(reply(names::redeem(&app, &asking.edge, &code, &host, &verifier).await?))
 }

@@ -7,8 +7,8 @@
 mod asking;
 mod bulletin;
 mod directory;
-mod identity;
 mod presence;
+mod refusal;
 mod register;
 
 use axum::Router;
@@ -17,10 +17,9 @@ use phlix_protocol::uplink::paths;
 
 use crate::app::App;
 
-pub(crate) use identity::{ByKey, CoreEdge, EdgeAuth, HEADER, Identifying, IdentityError};
-
-/// All of them.
-pub(crate) fn routes() -> Router<App> {
+/// All of them. They stand beside the routes of people: an edge's identity is checked together with its body, and no layer that
+/// asks for whom it speaks comes before.
+pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route(paths::REGISTER, post(register::register))
         .route(paths::BULLETIN, get(bulletin::follow))
@@ -29,4 +28,5 @@ pub(crate) fn routes() -> Router<App> {
         .route(paths::RENEW_VIEWER_TICKET, post(directory::renew))
         .route(paths::NAME_CODES, post(directory::name_code))
         .route(paths::PRESENCE, post(presence::report))
+        .with_state(app)
 }

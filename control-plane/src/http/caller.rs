@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::error::ApiError;
 use crate::app::App;
-use crate::edges::{self, CoreEdge, IdentityError};
+use crate::app::edge_identity::{self, CoreEdge, IdentityError};
 
 /// How the viewer reached the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// The layer in front of everything: puts a [`Caller`] into the request.
 pub(super) async fn establish(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let token = parts.headers.get(edges::HEADER).map(|value| value.to_str().unwrap_or_default().to_owned());
+    let token = parts.headers.get(edge_identity::HEADER).map(|value| value.to_str().unwrap_or_default().to_owned());
     let edge = match token {
         None => None,
         Some(token) => match app.edge_auth.identify(&parts, &token).await {
@@ -133,7 +133,8 @@ fn strip(headers: &mut HeaderMap) {
         .filter(|name| {
             // PHP's and nginx's habit: an underscore is read as a hyphen.
             let name = name.as_str().replace('_', "-");
-            name.starts_with("x-forwarded-") || matches!(name.as_str(), "forwarded" | "x-real-ip" | edges::HEADER)
+            name.starts_with("x-forwarded-")
+                || matches!(name.as_str(), "forwarded" | "x-real-ip" | edge_identity::HEADER)
         })
         .cloned()
         .collect();

@@ -32,10 +32,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::edges;
 
-pub(crate) use body::read as read_body;
-pub(crate) use error::ApiError;
+use error::ApiError;
 pub(crate) use openapi::document;
 
 /// Everything that is described in the OpenAPI document.
@@ -51,7 +49,7 @@ fn described() -> OpenApiRouter<App> {
         .merge(me::routes())
 }
 
-/// The whole of the hub's own domain, and what edges ask.
+/// The whole of the hub's own domain.
 pub(crate) fn router(app: App) -> Router {
     let (described, _) = described().split_for_parts();
     Router::new()
@@ -63,8 +61,6 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(no_route)
         .layer(from_fn(headers))
         .layer(from_fn_with_state(app.clone(), caller::establish))
-        // Edges ask for themselves: their identity is checked with the body, by their own extractor.
-        .merge(edges::routes())
         .layer(from_fn_with_state(app.clone(), measure))
         .with_state(app)
 }

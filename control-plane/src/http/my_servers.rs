@@ -20,7 +20,7 @@ use crate::app::servers::{self, Overview};
 use crate::app::tickets::{self, Signed, TicketError};
 use crate::domain::name::{Name, access_of, access_word, tls_word};
 use crate::domain::server::kind_word;
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

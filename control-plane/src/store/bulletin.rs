@@ -3,7 +3,7 @@
 use phlix_protocol::uplink::Change;
 
 use super::{Conn, StoreError, Tx, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     RAISE = "UPDATE bulletin SET revision = revision + 1 WHERE id = 1";

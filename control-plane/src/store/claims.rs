@@ -9,7 +9,7 @@ use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::domain::claim::{Applicant, Claim, ClaimCode, Redeemed, Stage};
 use crate::domain::server::{key_of, key_text, kind_of, kind_word};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO claims (id_hash, code, server_name, kind, public_key, version, hostname_candidates, \

@@ -8,7 +8,7 @@ use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::domain::edge::{Edge, Place, role_of, role_word, status_of, status_word};
 use crate::domain::server::{key_of, key_text};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO edges (id, public_key, role, status, region, names, addresses, port, behind_proxy, version, \

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Conn, StoreError, statements};
 use crate::domain::heartbeat::{Heartbeat, Library};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO server_heartbeats (id, server_id, version, uptime_seconds, active_sessions, active_transcodes, \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::domain::key::{Purpose, published_until};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     LIST = "SELECT kid, purpose, current_for, public_key, sealed_seed, seal_key_id, longest_life, created_at, retired_at, \

@@ -6,7 +6,7 @@ use phlix_protocol::ids::{ServerId, SessionId, UserId};
 use sha2::{Digest as _, Sha256};
 
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO name_codes (code_hash, host, server_id, user_id, session_id, challenge, expires_at) \

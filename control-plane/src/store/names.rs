@@ -7,7 +7,7 @@ use phlix_protocol::token::Access;
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::domain::name::{Name, access_of, access_word, tls_of, tls_word};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO names (host, server_id, access, tls, position, created_at) VALUES (?, ?, ?, ?, ?, ?)";

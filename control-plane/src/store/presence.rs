@@ -4,7 +4,7 @@ use phlix_protocol::ids::{EdgeId, InstanceId, ServerId, TunnelId, UserId};
 
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     RENEW = "UPDATE edge_leases SET expires_at = ? WHERE edge_id = ? AND instance = ? AND expires_at > ?";

@@ -2,7 +2,7 @@
 
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO seen_proofs (proof, expires_at) VALUES (?, ?)";

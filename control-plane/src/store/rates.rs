@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::config::Rate;
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     HIT = "UPDATE rate_limits SET hits = hits + 1 WHERE rate_key = ? AND reset_at > ? AND hits < ?";

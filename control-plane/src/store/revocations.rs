@@ -4,7 +4,7 @@ use phlix_protocol::uplink::{Revocation, Selector};
 
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     WIDEN = "UPDATE revocations SET issued_until = ?, keep_until = ? WHERE selector = ? AND subject = ?";

@@ -7,7 +7,7 @@ use phlix_protocol::uplink::{Generation, ServerKind};
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
 use crate::domain::server::{Credentials, Server, key_of, key_text, kind_of, kind_word};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO servers (id, user_id, server_name, kind, public_key, version, hostname_candidates, \

@@ -4,7 +4,7 @@ use phlix_protocol::ids::{SessionId, UserId};
 
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO sessions (id, user_id, cookie_hash, cookie_expires_at, created_at, expires_at) \

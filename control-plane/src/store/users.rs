@@ -4,8 +4,8 @@ use phlix_protocol::ids::UserId;
 
 use super::error::is_duplicate;
 use super::{Conn, StoreError, statements};
-use crate::domain::time::Timestamp;
 use crate::domain::user::{Email, User, Username};
+use crate::timestamp::Timestamp;
 
 statements! {
     INSERT = "INSERT INTO users (id, username, username_key, email, email_key, password_hash, display_name, is_admin, \

@@ -1,6 +1,7 @@
 //! Who talks to the hub beside browsers: a native server with its key, an unmodified server, a relay edge.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::http::{Method, Request};
 use axum::body::Body;
@@ -16,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::world::{Client, ORIGIN, Person, Reply, World};
-use crate::app::edges;
+use crate::app::{edges, maintenance};
 
 /// The routes that speak the hub's protocol want it named.
 pub(super) fn with_protocol(client: Client) -> Client {
@@ -265,4 +266,10 @@ impl RelayEdge {
 /// A tunnel's id.
 pub(super) fn tunnel(number: u8) -> TunnelId {
     TunnelId::new(Uuid::from_bytes([number; 16]))
+}
+
+/// Moves the clock, and does what a running hub does every few seconds meanwhile: reads its keys again.
+pub(super) async fn later(world: &World, seconds: u64) {
+    world.advance(Duration::from_secs(seconds));
+    maintenance::refresh_keys(world.app()).await.unwrap();
 }

@@ -1,13 +1,11 @@
 //! Claiming: between a waiting server, a person with a code, and whoever guesses (upstream-api s.2.2, trust s.7).
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use phlix_protocol::keys::SigningKey;
 use phlix_protocol::token::{self, Enrollment};
 use serde_json::{Value, json};
 
-use super::actors::{HomeServer, redeem, with_protocol};
+use super::actors::{HomeServer, later, redeem, with_protocol};
 use super::world::{World, both_engines};
 use crate::config::{Engine, Rate};
 use crate::domain::key::Purpose;
@@ -81,14 +79,14 @@ both_engines! {
         let opened = server.apply().await.json();
         let id = text(&opened, "claimId");
         redeem(&world, &ann, text(&opened, "claimCode")).await;
-        world.advance(Duration::from_secs(590));
+        later(&world, 590).await;
 
         let first = server.poll(id).await;
-        world.advance(Duration::from_secs(59));
+        later(&world, 59).await;
         let again = server.poll(id).await;
         assert_eq!((&first["status"], &again["status"]), (&json!("claimed"), &json!("claimed")), "a lost reply strands nobody");
         assert_eq!(first["server_id"], again["server_id"]);
-        world.advance(Duration::from_secs(1));
+        later(&world, 1).await;
         assert_eq!(server.poll(id).await, json!({"status": "expired"}));
         assert_eq!(server.poll("00000000-0000-4000-8000-000000000000").await, json!({"status": "expired"}));
         assert_eq!(server.poll("nonsense").await, json!({"status": "expired"}));
@@ -99,7 +97,7 @@ both_engines! {
         let server = HomeServer::native(&world, 1);
         let opened = server.apply().await.json();
         redeem(&world, &ann, text(&opened, "claimCode")).await;
-        world.advance(Duration::from_secs(600));
+        later(&world, 600).await;
         assert_eq!(server.poll(text(&opened, "claimId")).await, json!({"status": "expired"}));
     }
 
@@ -130,7 +128,7 @@ both_engines! {
         assert_eq!(redeem(&world, &ann, "ABCD-EFGH").await.refusal(), (404, "claim.code_not_found".into()));
         assert_eq!(redeem(&world, &ann, "no code").await.refusal(), (404, "claim.code_not_found".into()));
         assert_eq!(redeem(&world, &ann, "").await.refusal(), (400, "invalid_request".into()));
-        world.advance(Duration::from_secs(600));
+        later(&world, 600).await;
         assert_eq!(redeem(&world, &ann, code).await.refusal(), (410, "claim.code_expired".into()));
         let anonymous = with_protocol(world.client()).post("/api/v1/server-claims/claim", json!({"claim_code": code})).await;
         assert_eq!(anonymous.refusal(), (401, "auth.required".into()));
@@ -222,7 +220,7 @@ both_engines! {
     async fn a_pending_claim_goes_on_only_for_the_keys_holder(world: World) {
         let server = HomeServer::native(&world, 1);
         let first = server.apply().await.json();
-        world.advance(Duration::from_secs(100));
+        later(&world, 100).await;
         let again = server.apply().await.json();
         assert_eq!((first["claimCode"].clone(), json!(500)), (again["claimCode"].clone(), again["expiresIn"].clone()));
         assert_ne!(first["claimId"], again["claimId"]);
@@ -261,7 +259,7 @@ both_engines! {
     async fn a_preview_shows_who_asks(world: World) {
         let ann = world.sign_up("ann").await;
         let opened = HomeServer::native(&world, 1).apply().await.json();
-        world.advance(Duration::from_secs(5));
+        later(&world, 5).await;
         let client = with_protocol(world.client().bearer(&ann.access));
         let preview = client.get(&format!("/api/v1/server-claims/preview?code={}", text(&opened, "claimCode"))).await;
         let now = HomeServer::native(&world, 1).now();
@@ -294,7 +292,7 @@ both_engines! {
         // Another account at the same address has what is left of the address.
         let statuses: Vec<_> = join_all((0..15).map(|_| redeem(&world, &bob, "ABCD-EFGH"))).await;
         assert_eq!(statuses.iter().filter(|reply| reply.status == 404).count(), 10);
-        world.advance(Duration::from_secs(600));
+        later(&world, 600).await;
         assert_eq!(redeem(&world, &ann, "ABCD-EFGH").await.status, 404);
     }
 

@@ -7,8 +7,8 @@ use sqlx::Executor as _;
 
 use super::world::{TestDatabase, both_engines};
 use crate::config::{Engine, Rate};
-use crate::domain::time::Timestamp;
 use crate::store::{self, Db, MigrateError, StoreError, rates};
+use crate::timestamp::Timestamp;
 
 const WRITERS: i64 = 8;
 const ROUNDS: i64 = 40;

@@ -22,7 +22,6 @@ pub(super) fn server_url() -> Url {
 
 /// Starts the script that runs a server until its input ends: the input is a pipe of this process, so when it is gone,
 /// however it went, so is the server.
-#[expect(clippy::zombie_processes, reason = "it is wanted until this process ends")]
 fn start() -> (Url, Child) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/dev/with-mariadb.sh");
     let ready = tempfile::NamedTempFile::new().unwrap().into_temp_path();

@@ -2,10 +2,14 @@
 
 mod accounts;
 mod actors;
+mod bulletin;
 mod claims;
 mod database;
+mod edges;
 mod front;
 mod keys;
 mod mariadb;
+mod names;
 mod operator;
+mod servers;
 mod world;

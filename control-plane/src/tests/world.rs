@@ -22,10 +22,10 @@ use uuid::Uuid;
 
 use super::mariadb;
 use crate::app::bulletin;
+use crate::app::edge_identity::{CoreEdge, EdgeAuth, Identifying, IdentityError};
 use crate::app::{App, Hub};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Engine, Hashing, JwtSecret, SealKey};
-use crate::edges::{CoreEdge, EdgeAuth, IdentityError};
 use crate::http;
 use crate::store::Db;
 
@@ -129,7 +129,7 @@ impl World {
         let db = Db::connect(&database.url).await.unwrap();
         db.migrate().await.unwrap();
         let app = Hub::assemble(config, db, Some(Box::new(TrustedEdge))).await.unwrap();
-        let router = http::router(app.clone());
+        let router = http::router(app.clone()).merge(crate::edges::router(app.clone()));
         let stop = CancellationToken::new();
         tokio::spawn(bulletin::watch(app.clone(), stop.clone()));
         Self(Arc::new(Inner { database, app, router, people: AtomicU32::new(0), _watch: stop.drop_guard() }))
@@ -146,6 +146,11 @@ impl World {
 
     pub(super) fn app(&self) -> &App {
         &self.0.app
+    }
+
+    /// For what does not end: streams.
+    pub(super) fn router(&self) -> axum::Router {
+        self.0.router.clone()
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -232,7 +237,7 @@ impl Person {
 struct TrustedEdge;
 
 impl EdgeAuth for TrustedEdge {
-    fn identify<'a>(&'a self, _head: &'a Parts, token: &'a str) -> crate::edges::Identifying<'a> {
+    fn identify<'a>(&'a self, _head: &'a Parts, token: &'a str) -> Identifying<'a> {
         let known = token == "the core edge";
         Box::pin(std::future::ready(if known {
             Ok(CoreEdge(EdgeId::new(Uuid::nil())))

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use phlix_protocol::ids::EdgeId;
 use thiserror::Error;
 
-use crate::app::edges::Edges;
+use super::edges::Edges;
 use crate::store::StoreError;
 
 /// Where an edge's identity rides.
