@@ -153,15 +153,16 @@ impl Edge {
         }
         tracker.spawn(viewers.listen(tls_listener, Kind::Tls));
         tracker.spawn(agents.listen(endpoint.clone()));
+        let mut background = Vec::new();
         if let Some((listener, _)) = admin {
             let more = config.more_metrics.clone();
-            let admin = Admin { metrics, road, more, tracker: tracker.clone(), stages: stage };
-            tracker.spawn(Arc::new(admin).listen(listener));
+            let admin = Admin { metrics, road, more, stages: stage };
+            background.push(tokio::spawn(Arc::new(admin).listen(listener)));
         }
-        let background = vec![
+        background.extend([
             tokio::spawn(Arc::clone(&live).watch(Arc::clone(&uplink), config.timeouts.viewer_stall)),
             tokio::spawn(uplink.run(registration(&config, bound.port()))),
-        ];
+        ]);
         tracing::info!(edge.id = %config.id, http = ?addresses.http, tls = %addresses.tls, metrics = ?addresses.metrics,
             "edge listens");
         Ok(Self { addresses, stages, tracker, tunnels, live, endpoint, background, drain: config.timeouts.drain })

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) duration: Histogram,
     pub(crate) refusals: IntCounterVec,
     pub(crate) cuts: IntCounter,
+    pub(crate) relieved: IntCounter,
     pub(crate) tunnels: IntGauge,
     pub(crate) tunnels_opened: IntCounter,
     pub(crate) tunnels_refused: IntCounterVec,
@@ -132,6 +133,10 @@ impl Metrics {
                 &["code"],
             )?,
             cuts: counter("phlix_edge_cuts_total", "Running exchanges cut because a right was withdrawn")?,
+            relieved: counter(
+                "phlix_edge_unread_resets_total",
+                "Answers reset because their viewers did not read and held a tunnel's credit",
+            )?,
             tunnels: gauge("phlix_edge_tunnels_open", "Tunnels open now")?,
             tunnels_opened: counter("phlix_edge_tunnels_opened_total", "Tunnels that were let in")?,
             tunnels_refused: counters(

@@ -11,7 +11,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
 
 use super::{Stage, Stages, reached};
 use crate::body::{self, Body};
@@ -24,7 +23,6 @@ pub(crate) struct Admin {
     pub(crate) road: Arc<Road>,
     /// What else this process counts.
     pub(crate) more: Vec<prometheus::Registry>,
-    pub(crate) tracker: TaskTracker,
     pub(crate) stages: Stages,
 }
 
@@ -43,7 +41,7 @@ impl Admin {
                 continue;
             };
             let admin = Arc::clone(&self);
-            self.tracker.spawn(async move {
+            tokio::spawn(async move {
                 let service = service_fn(|request| {
                     let answer = admin.answer(&request);
                     async move { Ok::<_, Infallible>(answer) }

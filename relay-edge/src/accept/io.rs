@@ -11,27 +11,38 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Requests under way on one connection: while there are none, what comes is a head.
+/// Requests of one connection: while none is under way, what comes is a head.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicUsize,
+    begun: AtomicUsize,
+}
 
 /// One request under way.
 pub(super) struct Token(UnderWay);
 
 impl UnderWay {
     pub(super) fn begin(&self) -> Token {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
         Token(self.clone())
     }
 
     fn none(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.0.open.load(Ordering::Relaxed) == 0
+    }
+
+    fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -41,8 +52,8 @@ pub(super) struct Timed<S> {
     under_way: UnderWay,
     head: Duration,
     stall: Duration,
-    /// Runs from a head's first byte to the request.
-    reading: Option<Pin<Box<Sleep>>>,
+    /// Runs from a head's first byte to the request; with how many requests there had been.
+    reading: Option<(Pin<Box<Sleep>>, usize)>,
     /// Runs while the socket takes nothing.
     writing: Option<Pin<Box<Sleep>>>,
 }
@@ -74,14 +85,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
             self.reading = None;
             return polled;
         }
+        let begun = self.under_way.begun();
+        if self.reading.as_ref().is_some_and(|(_, then)| *then != begun) {
+            // That head became a request, and is answered already.
+            self.reading = None;
+        }
         if polled.is_ready() {
             if buf.filled().len() > before && self.reading.is_none() {
                 let deadline = Instant::now() + self.head;
-                self.reading = Some(Box::pin(tokio::time::sleep_until(deadline)));
+                self.reading = Some((Box::pin(tokio::time::sleep_until(deadline)), begun));
             }
             return polled;
         }
-        match self.reading.as_mut().map(|clock| clock.as_mut().poll(cx)) {
+        match self.reading.as_mut().map(|(clock, _)| clock.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a head came too slowly")))
             }

@@ -174,9 +174,11 @@ async fn a_short_answer_is_aborted_and_never_ends_cleanly() {
         let origin = origin::raw(says, true).await;
         let _agent = world.tunnel_to(Serve::Origin(origin)).await;
         for mut viewer in both(&world, NAME).await {
-            let response = viewer.send(bare(world.get("/x"))).await.unwrap();
-            assert_eq!(response.status(), 200);
-            assert!(response.into_body().collect().await.is_err());
+            // What had come when it broke off may be lost with it, the head too.
+            if let Ok(response) = viewer.send(bare(world.get("/x"))).await {
+                assert_eq!(response.status(), 200);
+                assert!(response.into_body().collect().await.is_err());
+            }
         }
     }
 }

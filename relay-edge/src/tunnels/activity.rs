@@ -18,6 +18,8 @@ pub(crate) struct Activity {
     last: AtomicU64,
     /// The origin would take more of the request's body, and the viewer has not sent it.
     awaiting_viewer: AtomicBool,
+    /// The viewer would take more of the answer, and the origin has not sent it.
+    awaiting_origin: AtomicBool,
     /// The request is all written (or has no body).
     request_sent: AtomicBool,
     cut: AtomicBool,
@@ -34,6 +36,7 @@ impl Activity {
             start: now,
             last: AtomicU64::new(0),
             awaiting_viewer: AtomicBool::new(false),
+            awaiting_origin: AtomicBool::new(false),
             request_sent: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             status: AtomicU8::new(u8::MAX),
@@ -59,6 +62,15 @@ impl Activity {
 
     pub(crate) fn awaiting_viewer(&self) -> bool {
         self.awaiting_viewer.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_awaiting_origin(&self, waiting: bool) {
+        self.awaiting_origin.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Since when the viewer has taken nothing of an answer that is there for it.
+    pub(super) fn unread_since(&self) -> Option<Instant> {
+        (!self.awaiting_origin.load(Ordering::Relaxed)).then(|| self.last())
     }
 
     pub(crate) fn set_request_sent(&self) {

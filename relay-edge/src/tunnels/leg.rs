@@ -20,6 +20,7 @@ use phlix_protocol::native::stream::{ResetCode, StreamHeader, StreamStatus};
 use tokio::time::Sleep;
 
 use super::activity::Activity;
+use super::flows::Listed;
 use super::pool::PoolKey;
 use super::stream::{Owner, TunnelStream};
 use super::{Patience, Tunnel};
@@ -81,21 +82,18 @@ pub(super) async fn request(
     activity: &Arc<Activity>,
 ) -> Result<Response<LegBody>, LegError> {
     let (head, body) = request.into_parts();
-    let mut request = Some(body);
-    if let Some(mut leg) = tunnel.pool.take(&key, Instant::now()) {
+    // A used connection may just be closing. What can be said twice takes the risk; the rest gets a fresh stream, which
+    // costs the agent a connection and nobody a round trip.
+    let repeatable = is_idempotent(&head.method) && body.is_end_stream();
+    if repeatable && let Some(mut leg) = tunnel.pool.take(&key, Instant::now()) {
         leg.owner.hand_to(Arc::clone(activity));
-        let body = request.take().expect("set above");
-        let repeatable = is_idempotent(&head.method) && body.is_end_stream();
-        match exchange(&mut leg, Request::from_parts(head.clone(), body), activity, &tunnel.patience).await {
+        let request = Request::from_parts(head.clone(), crate::body::empty());
+        match exchange(&mut leg, request, activity, &tunnel.patience).await {
             Ok(answer) => return Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
-            // The origin closed the idle connection just as we used it. What never left may go again, and so may what
-            // changes nothing.
-            Err(Failure { unsent: Some(unsent), .. }) => request = Some(unsent.into_body()),
-            Err(Failure { error: LegError::Origin(_), .. }) if repeatable => request = Some(crate::body::empty()),
-            Err(failure) => return Err(failure.error),
+            Err(LegError::Origin(_)) => {}
+            Err(error) => return Err(error),
         }
     }
-    let body = request.expect("a request that was not answered is still here");
     let stream = tunnel.open(&header, activity).await?;
     let owner = stream.owner();
     let (sender, connection) = http1::Builder::new()
@@ -107,22 +105,8 @@ pub(super) async fn request(
     let mut leg = Leg { sender, connection, owner, ended: false };
     match exchange(&mut leg, Request::from_parts(head, body), activity, &tunnel.patience).await {
         Ok(answer) => Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
-        Err(failure) => Err(match failure.error {
-            LegError::Origin(_) if tunnel.closed() => LegError::TunnelLost,
-            error => error,
-        }),
-    }
-}
-
-struct Failure {
-    error: LegError,
-    /// The request, where none of it left.
-    unsent: Option<Box<Request<Body>>>,
-}
-
-impl From<LegError> for Failure {
-    fn from(error: LegError) -> Self {
-        Self { error, unsent: None }
+        Err(LegError::Origin(_)) if tunnel.closed() => Err(LegError::TunnelLost),
+        Err(error) => Err(error),
     }
 }
 
@@ -132,24 +116,21 @@ async fn exchange(
     request: Request<Body>,
     activity: &Activity,
     patience: &Patience,
-) -> Result<Response<Incoming>, Failure> {
-    let mut answer = pin!(leg.sender.try_send_request(request));
+) -> Result<Response<Incoming>, LegError> {
+    let mut answer = pin!(leg.sender.send_request(request));
     let mut alarm = pin!(tokio::time::sleep(patience.shortest()));
     poll_fn(|cx| {
         activity.register(cx.waker());
         if activity.is_cut() {
-            return Poll::Ready(Err(LegError::Cut.into()));
+            return Poll::Ready(Err(LegError::Cut));
         }
         if !leg.ended && leg.connection.poll_without_shutdown(cx).is_ready() {
             leg.ended = true;
         }
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(answer.map_err(|mut failed| {
-                let unsent = failed.take_message().map(Box::new);
-                Failure { error: classify(failed.into_error(), activity), unsent }
-            }));
+            return Poll::Ready(answer.map_err(|error| classify(error, activity)));
         }
-        patience.poll(alarm.as_mut(), cx, activity).map(|error| Err(error.into()))
+        patience.poll(alarm.as_mut(), cx, activity).map(Err)
     })
     .await
 }
@@ -201,6 +182,7 @@ pub(crate) struct LegBody {
     silence: Duration,
     waiting_since: Option<Instant>,
     hint: SizeHint,
+    _listed: Option<Listed>,
 }
 
 /// The connection under a body, which a cut takes away even while nobody polls.
@@ -215,6 +197,11 @@ struct Flowing {
 }
 
 impl Flow {
+    /// Nothing flows.
+    pub(super) fn none() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+
     /// Resets the stream. The body fails when it is polled next.
     pub(crate) fn stop(&self) {
         let flowing = self.lock().take();
@@ -238,11 +225,13 @@ impl LegBody {
             let hint = incoming.size_hint();
             let done = incoming.is_end_stream();
             let flowing = Flowing { leg, incoming, tunnel: Arc::clone(tunnel), key };
-            let flow = if done {
+            let (flow, listed) = if done {
                 flowing.end(&mut Context::from_waker(Waker::noop()), activity);
-                Flow(Arc::new(Mutex::new(None)))
+                (Flow::none(), None)
             } else {
-                Flow(Arc::new(Mutex::new(Some(flowing))))
+                let flow = Flow(Arc::new(Mutex::new(Some(flowing))));
+                let listed = tunnel.flows.list(Arc::clone(activity), flow.clone());
+                (flow, Some(listed))
             };
             Self {
                 flow,
@@ -251,6 +240,7 @@ impl LegBody {
                 silence: tunnel.patience.origin_silence,
                 waiting_since: None,
                 hint,
+                _listed: listed,
             }
         })
     }
@@ -305,6 +295,7 @@ impl http_body::Body for LegBody {
         let flow = this.flow.clone();
         let mut guard = flow.lock();
         let Some(flowing) = guard.as_mut() else { return Poll::Ready(None) };
+        this.activity.set_awaiting_origin(false);
         // Twice: only when the body has asked does the connection read for it.
         for _ in 0..2 {
             flowing.leg.poll_connection(cx);
@@ -337,6 +328,7 @@ impl http_body::Body for LegBody {
             }
         }
         drop(guard);
+        this.activity.set_awaiting_origin(true);
         if this.poll_alarm(cx) {
             this.activity.set_reset(ResetCode::Stalled);
             this.flow.stop();

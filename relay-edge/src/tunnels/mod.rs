@@ -4,6 +4,7 @@
 //! handle's inside into an enum.
 
 pub(crate) mod activity;
+mod flows;
 mod handshake;
 mod health;
 mod leg;
@@ -20,12 +21,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{InstanceId, ServerId, TunnelId};
-use phlix_protocol::native::close;
 use phlix_protocol::native::stream::{ResetCode, StreamHeader};
 use phlix_protocol::token::{Access, TunnelTicket};
 use tokio::sync::Semaphore;
 
 use self::activity::Activity;
+use self::flows::Flows;
 pub(crate) use self::leg::{Flow, LegBody, LegError};
 use self::pool::Pool;
 pub(crate) use self::pool::{PoolKey, Who};
@@ -55,6 +56,7 @@ pub(crate) struct Tunnel {
     draining: AtomicBool,
     streams: Arc<Semaphore>,
     pool: Pool,
+    flows: Flows,
     patience: Patience,
     head_bytes: usize,
 }
@@ -140,12 +142,6 @@ impl Tunnel {
 
     fn prune_idle(&self, now: Instant) {
         self.pool.prune(now);
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.connection.close(close::BYE.into(), b"forgotten");
     }
 }
 

@@ -13,6 +13,7 @@ use phlix_protocol::uplink::OpenedTunnel;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, watch};
 
+use super::flows::Flows;
 use super::handshake::{Control, ControlFailure, NotProved, Proved, check_ticket, prove, refusal};
 use super::health::{Health, PathHealth, Sample};
 use super::pool::Pool;
@@ -142,6 +143,7 @@ impl Tunnels {
             stalled: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             streams: Arc::new(Semaphore::new(streams)),
+            flows: Flows::new(self.config.windows.receive, self.config.windows.stream_receive),
             pool: Pool::new(limits.idle_legs, timeouts.idle_leg),
             patience: Patience {
                 first_byte: timeouts.first_byte,
@@ -207,6 +209,12 @@ impl Tunnels {
                 _ = tick.tick() => {
                     let now = Instant::now();
                     tunnel.prune_idle(now);
+                    let relieved = tunnel.flows.relieve(now);
+                    if relieved > 0 {
+                        self.metrics.relieved.inc_by(relieved as u64);
+                        tracing::info!(server.id = %tunnel.slot.server, tunnel.id = %tunnel.id, streams = relieved,
+                            "viewers who don't read gave way to those who do");
+                    }
                     match health.observe(Sample::from(&tunnel.connection.stats()), now) {
                         Health::Moving => tunnel.stalled.store(false, Ordering::Relaxed),
                         Health::Stalled => {
