@@ -3,6 +3,15 @@
 //! Composition only: settings are read and checked here, sockets bound, parts started and stopped; what the parts do is
 //! in their crates.
 
+/// Prints a line for the person at the terminal. Nobody listening is no failure: a `println!` would panic, and an agent must
+/// not end because its output was cut off.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($line)*);
+    }};
+}
+
 mod commands;
 mod logs;
 mod ready;
@@ -11,6 +20,7 @@ mod settings;
 mod signals;
 mod sockets;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Command;
@@ -34,7 +44,7 @@ fn main() -> ExitCode {
     match (found.run)(matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("phlix {name}: {}", failure.0);
+            let _ = writeln!(std::io::stderr(), "phlix {name}: {}", failure.0);
             ExitCode::FAILURE
         }
     }

@@ -103,8 +103,11 @@ async fn until_stopped(config: Config, console: &Arc<Console>) -> std::io::Resul
 
 /// First trust without a public CA: a person compares the key once (native-tunnel s.5, issue of first trust).
 fn confirm(hub: &url::Url, key: &str) -> std::io::Result<bool> {
-    println!("No certificate authority vouches for {hub}.\nSHA-256 of its TLS key:\n\n  {key}\n");
-    print!("`phlix serve` printed the same key when it started? Type yes to trust it from now on: ");
+    say!("No certificate authority vouches for {hub}.\nSHA-256 of its TLS key:\n\n  {key}\n");
+    write!(
+        std::io::stdout(),
+        "`phlix serve` printed the same key when it started? Type yes to trust it from now on: "
+    )?;
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -116,29 +119,26 @@ fn status(matches: &ArgMatches) -> Result<(), Failure> {
     let Some(status) = phlix_server_agent::status(&folder)? else {
         return fail(format!("no agent ever ran on {}", folder.display()));
     };
-    println!("agent      {} ({})", if status.running { "running" } else { "not running" }, status.version);
-    println!("hub        {}", status.hub);
-    println!("origin     {} ({})", status.origin, if status.origin_up { "up" } else { "down" });
+    say!("agent      {} ({})", if status.running { "running" } else { "not running" }, status.version);
+    say!("hub        {}", status.hub);
+    say!("origin     {} ({})", status.origin, if status.origin_up { "up" } else { "down" });
     if let Some(server) = status.server_id {
-        println!(
-            "server     {server}{}",
-            status.owner_name.map(|name| format!(", owned by {name}")).unwrap_or_default()
-        );
+        say!("server     {server}{}", status.owner_name.map(|name| format!(", owned by {name}")).unwrap_or_default());
     }
     for name in &status.names {
-        println!("name       {name}");
+        say!("name       {name}");
     }
     match &status.stage {
-        Stage::Starting => println!("stage      starting"),
-        Stage::Claiming { code, url, .. } => println!("stage      waits to be claimed: {code} at {url}"),
-        Stage::Connecting => println!("stage      connecting"),
+        Stage::Starting => say!("stage      starting"),
+        Stage::Claiming { code, url, .. } => say!("stage      waits to be claimed: {code} at {url}"),
+        Stage::Connecting => say!("stage      connecting"),
         Stage::Connected { edge, region, tunnel_id, .. } => {
-            println!("stage      connected to {edge} ({region}), tunnel {tunnel_id}");
+            say!("stage      connected to {edge} ({region}), tunnel {tunnel_id}");
         }
-        Stage::Stopped => println!("stage      stopped"),
+        Stage::Stopped => say!("stage      stopped"),
     }
     if let Some(trouble) = &status.trouble {
-        println!("trouble    {trouble}");
+        say!("trouble    {trouble}");
     }
     match (status.running, &status.stage) {
         (true, Stage::Connected { .. }) => Ok(()),
@@ -161,14 +161,14 @@ impl Console {
         let mut ready = self.ready.lock().expect("no panic while it is held");
         match event {
             Event::ClaimPending { code, url, expires_in } => {
-                println!("claim code: {code}");
-                println!("claim url: {url}");
+                say!("claim code: {code}");
+                say!("claim url: {url}");
                 if std::io::stdout().is_terminal()
                     && let Ok(code) = QrCode::new(url.as_str())
                 {
-                    println!("\n{}", code.render::<Dense1x2>().quiet_zone(true).build());
+                    say!("\n{}", code.render::<Dense1x2>().quiet_zone(true).build());
                 }
-                println!(
+                say!(
                     "Open the URL, sign in and confirm, within {} minutes. Waiting...",
                     expires_in.as_secs().div_ceil(60)
                 );
@@ -176,29 +176,29 @@ impl Console {
                 ready.claim_url = Some(url.to_string());
             }
             Event::Claimed { owner_name, server } => {
-                println!("claimed by: {}", owner_name.as_deref().unwrap_or("an account of this hub"));
+                say!("claimed by: {}", owner_name.as_deref().unwrap_or("an account of this hub"));
                 ready.claim_code = None;
                 ready.claim_url = None;
                 ready.server_id = Some(server.to_string());
             }
             Event::Connected { server, edge, tunnel, names } => {
-                println!("connected: edge={edge} tunnel={tunnel}");
+                say!("connected: edge={edge} tunnel={tunnel}");
                 for name in names {
-                    println!("served at: {name}");
+                    say!("served at: {name}");
                 }
                 ready.server_id = Some(server.to_string());
                 ready.connected = true;
             }
             Event::Disconnected { reason, retry_in } => {
-                println!("disconnected: {reason}; next try in {:.1} s", retry_in.as_secs_f64());
+                say!("disconnected: {reason}; next try in {:.1} s", retry_in.as_secs_f64());
                 ready.connected = false;
             }
-            Event::HubAway { reason } => println!("the hub can't be asked: {reason}; what is open stays open"),
-            Event::HubBack => println!("the hub answers again"),
-            Event::Draining { edge, reason } => println!("moving: {edge} asked to ({reason})"),
-            Event::OriginDown { reason } => println!("the media server takes no connection: {reason}"),
-            Event::OriginUp => println!("the media server answers"),
-            Event::NotSaved { reason } => println!("not saved, will try again: {reason}"),
+            Event::HubAway { reason } => say!("the hub can't be asked: {reason}; what is open stays open"),
+            Event::HubBack => say!("the hub answers again"),
+            Event::Draining { edge, reason } => say!("moving: {edge} asked to ({reason})"),
+            Event::OriginDown { reason } => say!("the media server takes no connection: {reason}"),
+            Event::OriginUp => say!("the media server answers"),
+            Event::NotSaved { reason } => say!("not saved, will try again: {reason}"),
         }
         if let Some(path) = &self.ready_file
             && let Err(error) = ready::write(path, &*ready)

@@ -91,7 +91,7 @@ fn print(what: &str, finding: &Finding) {
         Note(text) => ("note", text),
         Bad(text) => ("FIX ", text),
     };
-    println!("{mark}  {what:<12} {text}");
+    say!("{mark}  {what:<12} {text}");
 }
 
 fn public_names(settings: &HubSettings) -> Vec<(&'static str, Finding)> {

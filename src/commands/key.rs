@@ -41,19 +41,19 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
                     (Some(at), Some(until)) => format!("retired {at}, published until {until}"),
                     _ => "in use".to_owned(),
                 };
-                println!("{}  {:<10}  made {}  {until}", key.kid, key.purpose, key.created_at);
+                say!("{}  {:<10}  made {}  {until}", key.kid, key.purpose, key.created_at);
             }
         }
         "rotate" => {
             runtime.block_on(operator::rotate_keys(&config))?;
-            println!("new signing keys were made; running processes take them up within 10 s");
+            say!("new signing keys were made; running processes take them up within 10 s");
         }
         _ => {
             let path = matches.get_one::<String>("old").map(String::as_str).unwrap_or_default();
             let text = std::fs::read_to_string(path).map_err(|error| Failure(format!("{path}: {error}")))?;
             let Some(old) = parse_key(text.trim()) else { return fail(format!("{path}: is no seal key")) };
             let count = runtime.block_on(operator::reseal(&config, &SealKey::new(old)))?;
-            println!("{count} secrets were sealed anew");
+            say!("{count} secrets were sealed anew");
         }
     }
     Ok(())

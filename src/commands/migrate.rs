@@ -14,6 +14,6 @@ fn define() -> Command {
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (_, config) = hub::for_tool(matches)?;
     tool_runtime()?.block_on(operator::migrate(&config))?;
-    println!("the database is up to date");
+    say!("the database is up to date");
     Ok(())
 }

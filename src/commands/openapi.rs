@@ -12,6 +12,6 @@ fn define() -> Command {
 }
 
 fn run(_: &ArgMatches) -> Result<(), Failure> {
-    println!("{}", operator::openapi());
+    say!("{}", operator::openapi());
     Ok(())
 }

@@ -164,7 +164,7 @@ fn edge(
 /// What a person sees who just typed `phlix serve`.
 fn greet(ready: &HubReady, tls: SocketAddr) {
     let HubReady { public_url, public_domain, ca_file, spki_sha256, .. } = ready;
-    println!(
+    say!(
         "\nPhlix Hub is ready: {public_url}\n\n\
          Next: open it, create the first account (it becomes the admin), and beside your media server run\n\n    \
          phlix agent --hub {public_url} --to http://127.0.0.1:8096\n\n\

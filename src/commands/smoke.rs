@@ -21,7 +21,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let Some(("jwt", matches)) = matches.subcommand() else { return fail("say jwt") };
     let (_, config) = hub::for_tool(matches)?;
     for kind in tool_runtime()?.block_on(operator::smoke_tokens(&config))? {
-        println!("ok  {kind}");
+        say!("ok  {kind}");
     }
     Ok(())
 }

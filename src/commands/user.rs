@@ -41,7 +41,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
         "list" => {
             for user in runtime.block_on(operator::list_users(&config))? {
                 let role = if user.role == Role::Administrator { "admin" } else { "user" };
-                println!("{}  {role:<5}  {}  {}", user.id, user.username, user.email);
+                say!("{}  {role:<5}  {}  {}", user.id, user.username, user.email);
             }
         }
         "create" => {
@@ -49,23 +49,23 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             let (password, made) = password()?;
             let role = if matches.get_flag("admin") { Role::Administrator } else { Role::User };
             runtime.block_on(operator::create_user(&config, username(), email, &password, role))?;
-            println!("created {}", username());
+            say!("created {}", username());
             if made {
-                println!("password: {password}");
+                say!("password: {password}");
             }
         }
         "reset-password" => {
             let (password, made) = password()?;
             runtime.block_on(operator::reset_password(&config, username(), &password))?;
-            println!("{} has a new password; its sessions were ended", username());
+            say!("{} has a new password; its sessions were ended", username());
             if made {
-                println!("password: {password}");
+                say!("password: {password}");
             }
         }
         _ => {
             let role = if matches.get_flag("off") { Role::User } else { Role::Administrator };
             runtime.block_on(operator::set_role(&config, username(), role))?;
-            println!("{} is {}", username(), if role == Role::User { "an ordinary user" } else { "an admin" });
+            say!("{} is {}", username(), if role == Role::User { "an ordinary user" } else { "an admin" });
         }
     }
     Ok(())

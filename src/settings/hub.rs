@@ -116,7 +116,8 @@ impl HubSettings {
         let host = keep(e, sources.parse::<IpAddr>("HUB_HOST"));
         let port = |e: &mut Vec<SettingError>, name| keep(e, sources.parse::<u16>(name));
         let (http, tls) = (port(e, "HUB_PORT"), port(e, "HUB_TLS_PORT"));
-        let (control, metrics) = (port(e, "HUB_CONTROL_PORT"), port(e, "HUB_METRICS_PORT"));
+        let control = keep(e, sources.parse_given::<u16>("HUB_CONTROL_PORT")).map(Option::unwrap_or_default);
+        let metrics = port(e, "HUB_METRICS_PORT");
         let trusted_proxies = keep(e, sources.parse::<Networks>("TRUSTED_PROXIES"));
         let public_url = keep(e, public_url(sources));
         let public_domain = keep(e, public_domain(sources));

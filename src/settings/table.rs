@@ -103,7 +103,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "HUB_CONTROL_PORT",
         "control-port",
         "control_port",
-        "8801",
+        "the kernel picks",
         Listen,
         "Loopback port on which `serve` keeps its control plane.",
     ),
