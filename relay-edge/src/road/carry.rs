@@ -88,7 +88,7 @@ pub(crate) async fn carry(
 
     let (head, body) = response.into_parts();
     listed.entry.set_flow(body.flow());
-    let mut answer = Response::new(FromOrigin { body, _listed: listed }.boxed_unsync());
+    let mut answer = Response::new(FromOrigin { body, listed, held: None }.boxed_unsync());
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
     headers::from_origin(answer.headers_mut());
@@ -249,7 +249,9 @@ impl http_body::Body for ToOrigin {
 /// An origin's body on its way to the viewer. Listed as long as it runs.
 struct FromOrigin {
     body: LegBody,
-    _listed: Listed,
+    listed: Listed,
+    /// Until the ticket's rate allows more.
+    held: Option<Pin<Box<Sleep>>>,
 }
 
 impl http_body::Body for FromOrigin {
@@ -257,11 +259,25 @@ impl http_body::Body for FromOrigin {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            headers::trailers(trailers);
+        let this = &mut *self;
+        if let Some(held) = &mut this.held {
+            let entry = &this.listed.entry;
+            entry.register(cx.waker());
+            if !entry.is_cut() {
+                std::task::ready!(held.as_mut().poll(cx));
+            }
+            this.held = None;
+        }
+        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            if let Some(trailers) = frame.trailers_mut() {
+                headers::trailers(trailers);
+            }
+            if let (Some(pace), Some(data)) = (&this.listed.entry.pace, frame.data_ref()) {
+                let now = Instant::now();
+                pace.spend(data.len(), now);
+                this.held = pace.wait(now).map(|until| Box::pin(tokio::time::sleep_until(until.into())));
+            }
         }
         polled
     }

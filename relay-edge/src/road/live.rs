@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use phlix_protocol::hostname::Hostname;
@@ -11,6 +12,7 @@ use phlix_protocol::native::stream::ResetCode;
 use phlix_protocol::token::{Access, ViewerTicket};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::pace::Pace;
 use crate::metrics::Metrics;
 use crate::tunnels::Flow;
 use crate::tunnels::activity::Activity;
@@ -35,9 +37,25 @@ pub(crate) struct Entry {
     right: Option<Arc<ViewerTicket>>,
     activity: Arc<Activity>,
     flow: Mutex<Option<Flow>>,
+    /// The rate of the ticket, shared by all that its user does at this server.
+    pub(crate) pace: Option<Arc<Pace>>,
 }
 
 impl Entry {
+    /// Whether the right to it was withdrawn; the body fails when it is polled next.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.activity.is_cut()
+    }
+
+    /// The task that must notice.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.activity.register(waker);
+    }
+
+    fn is_of(&self, ticket: &ViewerTicket) -> bool {
+        self.server == ticket.server_id && self.right.as_ref().is_some_and(|right| right.sub == ticket.sub)
+    }
+
     /// Where the answer's body comes from, once there is one.
     pub(crate) fn set_flow(&self, flow: Flow) {
         *self.flow.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow);
@@ -78,18 +96,18 @@ impl Live {
         right: Option<Arc<ViewerTicket>>,
         activity: Arc<Activity>,
     ) -> Option<Listed> {
-        let entry = Arc::new(Entry { server, host, right, activity, flow: Mutex::default() });
         let mut entries = self.entries();
-        if let Some(ticket) = &entry.right
-            && ticket.streams > 0
-        {
-            let same = |other: &&Arc<Entry>| {
-                other.server == server && other.right.as_ref().is_some_and(|right| right.sub == ticket.sub)
-            };
-            if entries.values().filter(same).count() >= ticket.streams as usize {
+        let mut pace = None;
+        if let Some(ticket) = &right {
+            let mut same = entries.values().filter(|other| other.is_of(ticket));
+            if ticket.streams > 0 && same.clone().count() >= ticket.streams as usize {
                 return None;
             }
+            pace = same
+                .find_map(|other| other.pace.clone())
+                .or_else(|| Pace::new(ticket.rate, Instant::now()).map(Arc::new));
         }
+        let entry = Arc::new(Entry { server, host, right, activity, flow: Mutex::default(), pace });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         entries.insert(number, Arc::clone(&entry));
         drop(entries);

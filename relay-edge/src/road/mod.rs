@@ -11,6 +11,7 @@ mod headers;
 mod hub;
 pub(crate) mod live;
 mod locate;
+mod pace;
 mod paths;
 pub(crate) mod refusal;
 pub(crate) mod resolve;

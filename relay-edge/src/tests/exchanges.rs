@@ -258,6 +258,28 @@ async fn connections_to_the_origin_are_used_again_by_the_same_sign_in_alone() {
 }
 
 #[tokio::test]
+async fn viewers_who_read_nothing_give_way_to_the_one_who_does() {
+    let world = World::with(|config| {
+        config.windows.stream_receive = 64 << 10;
+        // Room for four, of which three are borne.
+        config.windows.receive = 256 << 10;
+    })
+    .await;
+    let _agent = world.tunnel().await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut viewer = world.h1(NAME).await;
+        let response = tokio::time::timeout(Duration::from_secs(10), viewer.send(bare(world.get("/endless")))).await;
+        held.push((response.expect("a head comes").unwrap(), viewer));
+    }
+    let mut viewer = world.h1(NAME).await;
+    for _ in 0..3 {
+        let answer = tokio::time::timeout(Duration::from_secs(10), viewer.fetch(bare(world.get("/video")))).await;
+        assert!(answer.expect("it comes through").body == video());
+    }
+}
+
+#[tokio::test]
 async fn a_surplus_byte_ends_a_connection_for_everybody() {
     let world = World::start().await;
     let says = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";

@@ -1,0 +1,60 @@
+//! A ticket's rate: how fast answers go to one user from one server, all of that user's together.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What may go out at once before the rate counts: a player's start is not slowed down.
+const BURST: Duration = Duration::from_secs(2);
+
+/// When what was given is paid for.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    bytes_per_second: f64,
+    paid: Mutex<Instant>,
+}
+
+impl Pace {
+    /// For a rate in bits per second; `None` for 0, which is no limit.
+    pub(crate) fn new(rate: u64, now: Instant) -> Option<Self> {
+        #[expect(clippy::cast_precision_loss, reason = "a rate beyond 2^53 bits per second is no limit either")]
+        let bytes_per_second = rate as f64 / 8.0;
+        (rate > 0).then(|| Self { bytes_per_second, paid: Mutex::new(now) })
+    }
+
+    /// So many bytes were given.
+    pub(crate) fn spend(&self, bytes: usize, now: Instant) {
+        #[expect(clippy::cast_precision_loss, reason = "a frame is far smaller than 2^53 bytes")]
+        let cost = Duration::try_from_secs_f64(bytes as f64 / self.bytes_per_second).unwrap_or(Duration::MAX);
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        // A day at most: what is slower than that has other troubles, and time must not overflow.
+        *paid = (*paid).max(now) + cost.min(Duration::from_secs(86_400));
+    }
+
+    /// Until when to wait before more is given.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Instant> {
+        let paid = *self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        (paid > now + BURST).then(|| paid - BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_the_burst_bytes_come_at_the_rate() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pace = Pace::new(8_000, start).unwrap();
+        pace.spend(2_000, start);
+        assert_eq!(pace.wait(start), None);
+        pace.spend(1_000, start);
+        assert_eq!(pace.wait(start), Some(at(1)));
+        assert_eq!(pace.wait(at(1)), None);
+        // Nothing is saved up in a pause beyond the burst.
+        pace.spend(3_000, at(100));
+        assert_eq!(pace.wait(at(100)), Some(at(101)));
+        assert!(Pace::new(0, start).is_none());
+        Pace::new(1, start).unwrap().spend(usize::MAX, start);
+    }
+}
