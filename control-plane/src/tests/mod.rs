@@ -11,5 +11,6 @@ mod keys;
 mod mariadb;
 mod names;
 mod operator;
+mod replica;
 mod servers;
 mod world;
