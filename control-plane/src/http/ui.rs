@@ -73,8 +73,9 @@ fn canonical(app: &App, caller: &Caller, uri: &http::Uri) -> Option<Response> {
 /// Scripts and styles come from the UI's own files alone, so that no answer of the API can ever be run as one.
 fn policy(origin: &str) -> String {
     format!(
-        "default-src 'none'; script-src {origin}/app/assets/; style-src {origin}/app/assets/; img-src 'self' data:; \
-         font-src 'self'; media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src {origin}/app/assets/; style-src {origin}/app/assets/; img-src 'self'; \
+         font-src 'self'; media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types vue"
     )
 }
 

@@ -68,7 +68,7 @@ both_engines! {
             assert_eq!(reply.status, 200);
             let policy = reply.header("content-security-policy").unwrap();
             assert!(policy.starts_with("default-src 'none'; script-src https://hub.test/app/assets/; "), "{policy}");
-            assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert!(!policy.contains("unsafe") && !policy.contains("data:") && policy.contains("frame-ancestors 'none'"), "{policy}");
             assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
             assert_eq!(reply.header("x-frame-options"), Some("DENY"));
             assert_eq!(reply.header("cache-control"), Some("no-cache"));
