@@ -486,7 +486,8 @@ async fn nobody_takes_as_long_as_somebody() {
     };
     let (somebody, nobody) = (median(&mut somebody), median(&mut nobody));
     let ratio = somebody / nobody;
-    assert!((0.75..1.33).contains(&ratio), "somebody {somebody:.4} s, nobody {nobody:.4} s");
+    // Without the hash for nobody the ratio is above 50; a busy machine moves medians by a tenth.
+    assert!((0.6..1.66).contains(&ratio), "somebody {somebody:.4} s, nobody {nobody:.4} s");
     world.end().await;
 }
 
@@ -505,18 +506,21 @@ async fn a_flood_of_log_ins_leaves_the_rest_alive() {
             tokio::spawn(async move { log_in(&client, "nobody", "wrong password").await })
         })
         .collect();
-    let mut slowest = Duration::ZERO;
+    let mut waits = Vec::new();
     for _ in 0..50 {
         let start = Instant::now();
         assert_eq!(world.client().get("/health").await.status, 200);
-        slowest = slowest.max(start.elapsed());
+        waits.push(start.elapsed());
         tokio::task::yield_now().await;
     }
+    // The tenth at the end is the machine's own: other tests run beside this one.
+    waits.sort_unstable();
+    let slow = waits[44];
     let replies: Vec<Reply> = join_all(flood).await.into_iter().map(Result::unwrap).collect();
     let busy = replies.iter().filter(|reply| reply.status == 503).count();
     assert!(replies.iter().all(|reply| matches!(reply.status, 401 | 503)));
     assert!(replies.iter().filter(|reply| reply.status == 503).all(|reply| reply.header("retry-after") == Some("2")));
     assert!(busy >= 50, "{busy} of 100 were told to come back");
-    assert!(slowest < Duration::from_millis(100), "the slowest /health took {slowest:?}");
+    assert!(slow < Duration::from_millis(100), "nine of ten /health took up to {slow:?}");
     world.end().await;
 }
