@@ -163,7 +163,8 @@ impl Edge {
             tokio::spawn(Arc::clone(&live).watch(Arc::clone(&uplink), config.timeouts.viewer_stall)),
             tokio::spawn(uplink.run(registration(&config, bound.port()))),
         ]);
-        tracing::info!(edge.id = %config.id, http = ?addresses.http, tls = %addresses.tls, metrics = ?addresses.metrics,
+        tracing::info!(edge.id = %config.id, http = addresses.http.map(tracing::field::display),
+            tls = %addresses.tls, metrics = addresses.metrics.map(tracing::field::display),
             "edge listens");
         Ok(Self { addresses, stages, tracker, tunnels, live, endpoint, background, drain: config.timeouts.drain })
     }

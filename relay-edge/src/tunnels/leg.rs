@@ -26,6 +26,9 @@ use super::stream::{Owner, TunnelStream};
 use super::{Patience, Tunnel};
 use crate::body::{Body, BodyError};
 
+/// How often a request that waits for its answer looks whether its tunnel still moves.
+const GLANCE: Duration = Duration::from_millis(500);
+
 /// Why an exchange brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LegError {
@@ -88,7 +91,7 @@ pub(super) async fn request(
     if repeatable && let Some(mut leg) = tunnel.pool.take(&key, Instant::now()) {
         leg.owner.hand_to(Arc::clone(activity));
         let request = Request::from_parts(head.clone(), crate::body::empty());
-        match exchange(&mut leg, request, activity, &tunnel.patience).await {
+        match exchange(&mut leg, request, activity, tunnel, repeatable).await {
             Ok(answer) => return Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
             Err(LegError::Origin(_)) => {}
             Err(error) => return Err(error),
@@ -103,7 +106,7 @@ pub(super) async fn request(
         .await
         .map_err(LegError::Origin)?;
     let mut leg = Leg { sender, connection, owner, ended: false };
-    match exchange(&mut leg, Request::from_parts(head, body), activity, &tunnel.patience).await {
+    match exchange(&mut leg, Request::from_parts(head, body), activity, tunnel, repeatable).await {
         Ok(answer) => Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
         Err(LegError::Origin(_)) if tunnel.closed() => Err(LegError::TunnelLost),
         Err(error) => Err(error),
@@ -115,10 +118,13 @@ async fn exchange(
     leg: &mut Leg,
     request: Request<Body>,
     activity: &Activity,
-    patience: &Patience,
+    tunnel: &Tunnel,
+    repeatable: bool,
 ) -> Result<Response<Incoming>, LegError> {
+    let patience = &tunnel.patience;
     let mut answer = pin!(leg.sender.send_request(request));
     let mut alarm = pin!(tokio::time::sleep(patience.shortest()));
+    let mut glance = pin!(tokio::time::sleep(GLANCE));
     poll_fn(|cx| {
         activity.register(cx.waker());
         if activity.is_cut() {
@@ -129,6 +135,14 @@ async fn exchange(
         }
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(answer.map_err(|error| classify(error, activity)));
+        }
+        // A tunnel that acknowledges nothing has not heard of this request: it is not waited for, where asking again is
+        // free. An upload may outlast a bad moment of the line.
+        while repeatable && glance.as_mut().poll(cx).is_ready() {
+            if tunnel.stalled() {
+                return Poll::Ready(Err(LegError::TunnelLost));
+            }
+            glance.as_mut().reset((Instant::now() + GLANCE).into());
         }
         patience.poll(alarm.as_mut(), cx, activity).map(Err)
     })
@@ -145,7 +159,7 @@ fn classify(error: hyper::Error, activity: &Activity) -> LegError {
 }
 
 fn is_idempotent(method: &Method) -> bool {
-    // RFC 9110 s.9.2.2, of which those that carry no body here.
+    // RFC 9110 s.9.2.2, less TRACE, which does not come here.
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
