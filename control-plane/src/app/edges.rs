@@ -77,23 +77,35 @@ impl Edges {
         Self { db, clock, known: Mutex::default(), seen: Mutex::default() }
     }
 
-    /// The edge with this id, as it was at most two seconds ago.
+    /// The edge with this id, as it was at most two seconds ago. While the database is away, as it was last seen: what an edge
+    /// passes on then is answered from memory (the pages, the keys) or fails by itself.
+    //= architecture s.10
     async fn find(&self, id: EdgeId) -> Result<Option<Edge>, StoreError> {
         let now = self.clock.now();
-        if let Some((read_at, edge)) = locked(&self.known).get(&id)
+        let remembered = locked(&self.known).get(&id).cloned();
+        if let Some((read_at, edge)) = &remembered
             && *read_at <= now
             && now.since(*read_at) < FRESH
         {
             return Ok(edge.clone());
         }
-        let mut conn = self.db.read().await?;
-        let edge = edges::find(&mut conn, id).await?;
+        let edge = match (self.read(id).await, remembered) {
+            (Ok(edge), _) => edge,
+            // Asked again after two seconds, not for every request: each would wait for the database in vain.
+            (Err(StoreError::Unavailable(_)), Some((_, edge @ Some(_)))) => edge,
+            (Err(error), _) => return Err(error),
+        };
         let mut known = locked(&self.known);
         if known.len() >= REMEMBERED {
             known.clear();
         }
         known.insert(id, (now, edge.clone()));
         Ok(edge)
+    }
+
+    async fn read(&self, id: EdgeId) -> Result<Option<Edge>, StoreError> {
+        let mut conn = self.db.read().await?;
+        edges::find(&mut conn, id).await
     }
 
     /// Is it still believed?

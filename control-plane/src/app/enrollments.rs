@@ -171,26 +171,30 @@ async fn check_proof(app: &App, server: &Server, call: Call<'_>, now: Timestamp)
 /// A heartbeat: the server is there, by the hub's clock.
 pub(crate) async fn heartbeat(app: &App, server: ServerId, beat: &Heartbeat) -> Result<(), EnrollmentError> {
     let now = app.clock.now();
-    let mut conn = app.db.write().await?;
-    let key = format!("heartbeat:{server}");
-    if let Attempt::Refused { retry_after } = rates::hit(&mut conn, &key, app.config.limits.heartbeat, now).await? {
-        return Err(EnrollmentError::TooMany(retry_after));
-    }
-    drop(conn);
+    let key = &format!("heartbeat:{server}");
     let id = random::uuid();
-    app.db
+    // One commit: thousands of servers do this every minute.
+    let attempt = app
+        .db
         .transact(|mut tx| async move {
-            if !servers::seen(&mut tx, server, &beat.version, &beat.hostname_candidates, now).await? {
-                return Err(EnrollmentError::Gone);
-            }
-            heartbeats::insert(&mut tx, id, server, beat, now).await?;
-            if let Some(libraries) = &beat.libraries {
-                heartbeats::replace_libraries(&mut tx, server, libraries, &libraries_hash(libraries)).await?;
+            let attempt = rates::hit(&mut tx, key, app.config.limits.heartbeat, now).await?;
+            if attempt == Attempt::Allowed {
+                if !servers::seen(&mut tx, server, &beat.version, &beat.hostname_candidates, now).await? {
+                    return Err(EnrollmentError::Gone);
+                }
+                heartbeats::insert(&mut tx, id, server, beat, now).await?;
+                if let Some(libraries) = &beat.libraries {
+                    heartbeats::replace_libraries(&mut tx, server, libraries, &libraries_hash(libraries)).await?;
+                }
             }
             tx.commit().await?;
-            Ok(())
+            Ok(attempt)
         })
-        .await
+        .await?;
+    match attempt {
+        Attempt::Allowed => Ok(()),
+        Attempt::Refused { retry_after } => Err(EnrollmentError::TooMany(retry_after)),
+    }
 }
 
 /// A new enrollment, of the next generation; the old one is good until it expires.

@@ -1,6 +1,7 @@
 //! The bulletin: nothing is skipped, whoever writes and whenever an edge comes back (architecture s.5, trust s.9.4).
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::http::Method;
@@ -9,16 +10,19 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use phlix_protocol::ids::{ServerId, UserId};
-use phlix_protocol::token;
+use phlix_protocol::token::{self, EdgeIdentity};
 use phlix_protocol::uplink::{BulletinLine, Change, Selector, Snapshot, paths};
-use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::actors::{HomeServer, RelayEdge, later};
-use super::world::both_engines;
+use super::world::{TestDatabase, World, both_engines};
 use crate::app::App;
 use crate::app::revocations::revoke;
+use crate::config::Engine;
+use crate::replica::ControlPlane;
 use crate::store::{self, StoreError};
 
 /// How long a line may take on a busy machine before a test calls it lost.
@@ -232,4 +236,75 @@ both_engines! {
         let (revision, change) = stream.change().await;
         assert_eq!((revision, change), (start + 1, Change::Route { server_id: ServerId::new(Uuid::from_u128(2)), hosts: Vec::new() }));
     }
+}
+
+/// Through a port of its own: an edge is known by its key for people's requests too, and a stream does not hold up the end.
+async fn a_replica_serves_its_edge_and_stops(engine: Engine) {
+    let database = TestDatabase::new(engine).await;
+    let replica = ControlPlane::start(World::config(database.url.clone())).await.unwrap();
+    let world = World::new(engine).await;
+    let edge = RelayEdge::unknown(&world, 7);
+    replica.approve_builtin_edge(edge.id, &edge.key.public()).await.unwrap();
+    let identity = |target: &str, bh: Option<&[u8]>| {
+        let identity = edge.identity("GET", target, bh.unwrap_or_default());
+        let identity = EdgeIdentity { bh: identity.bh.filter(|_| bh.is_some()), ..identity };
+        token::sign_self(&identity, &edge.key)
+    };
+    let send = async |target: &str, identity: &str, more: &str| {
+        let mut stream = TcpStream::connect(replica.local_addr()).await.unwrap();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: hub.test\r\nX-Phlix-Edge: {identity}\r\n{more}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let passed_on =
+        "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: hub.test\r\nConnection: close\r\n";
+    let mut page = send("/.well-known/jwks.json", &identity("/.well-known/jwks.json", None), passed_on).await;
+    let mut text = String::new();
+    page.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    // The same, but with the identity of a question of its own.
+    let mut refused = send("/.well-known/jwks.json", &identity("/.well-known/jwks.json", Some(b"")), passed_on).await;
+    text.clear();
+    refused.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+    // A viewer asks what only edges may, through the edge.
+    let mut through = send(paths::BULLETIN, &identity(paths::BULLETIN, None), passed_on).await;
+    text.clear();
+    through.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+
+    let mut stream = send(paths::BULLETIN, &identity(paths::BULLETIN, Some(b"")), "").await;
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(r#""type":"snapshot""#) {
+        let mut part = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&part[..read]);
+    }
+    let start = std::time::Instant::now();
+    let (rest, ()) = tokio::join!(
+        async {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.map(|_| rest)
+        },
+        replica.shutdown()
+    );
+    assert!(rest.unwrap().ends_with(b"0\r\n\r\n"), "an orderly end");
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "not the 10 s after which requests are cut off: {:?}",
+        start.elapsed()
+    );
+    world.end().await;
+    database.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_serves_its_edge_and_stops_sqlite() {
+    a_replica_serves_its_edge_and_stops(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_serves_its_edge_and_stops_mariadb() {
+    a_replica_serves_its_edge_and_stops(Engine::Mysql).await;
 }

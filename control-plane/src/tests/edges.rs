@@ -432,4 +432,22 @@ both_engines! {
         assert_eq!(kids(jwks), kids(&app.keys.jwks(app.clock.now())));
         assert_eq!(jwks.keys.len(), before.jwks.keys.len() + 1);
     }
+
+    //= architecture s.10
+    async fn an_edge_is_still_known_while_the_database_is_away(world: World) {
+        let edge = RelayEdge::core(&world, 7).await;
+        let identify = async |edge: &RelayEdge| {
+            let (head, ()) = ::http::Request::get("/app").body(()).unwrap().into_parts();
+            let identity = token::sign_self(&EdgeIdentity { bh: None, ..edge.identity("GET", "/app", b"") }, &edge.key);
+            ByKey(world.app().edges.clone()).identify(&head, &identity).await
+        };
+        assert!(identify(&edge).await.is_ok());
+        world.db().close().await;
+        world.advance(std::time::Duration::from_secs(3600));
+        assert!(identify(&edge).await.is_ok(), "its word about the viewer, for what is answered from memory");
+        let unknown = identify(&RelayEdge::unknown(&world, 8)).await;
+        assert!(matches!(unknown, Err(IdentityError::Store(_))), "{unknown:?}");
+        let question = edge.get("/edge/v1/hosts/a.hub.localhost").await;
+        assert_eq!((question.status, question.header("retry-after")), (503, Some("5")));
+    }
 }
