@@ -40,7 +40,6 @@ use crate::accept::{Stage, quic, sockets, tls};
 pub use crate::config::{Config, Limits, Sockets, Timeouts, Windows};
 use crate::limits::Gauge;
 use crate::metrics::Metrics;
-use crate::road::live::Live;
 use crate::road::{Ports, Road};
 pub use crate::thread::{EdgeHandle, spawn_thread};
 use crate::tunnels::quic::Tunnels;
@@ -86,9 +85,9 @@ pub struct Addresses {
 pub struct Edge {
     addresses: Addresses,
     stages: watch::Sender<Stage>,
-    tracker: TaskTracker,
+    viewers: TaskTracker,
+    agents: TaskTracker,
     tunnels: Arc<Tunnels>,
-    live: Arc<Live>,
     endpoint: quinn::Endpoint,
     background: Vec<JoinHandle<()>>,
     drain: Duration,
@@ -129,12 +128,12 @@ impl Edge {
         let live = Arc::clone(&road.live);
 
         let (stages, stage) = watch::channel(Stage::Running);
-        let tracker = TaskTracker::new();
+        let (viewer_tasks, agent_tasks) = (TaskTracker::new(), TaskTracker::new());
         let viewers = Arc::new(Viewers {
             road: Arc::clone(&road),
             metrics: Arc::clone(&metrics),
             gauge: Gauge::new(config.limits.connections, config.limits.connections_per_address),
-            tracker: tracker.clone(),
+            tracker: viewer_tasks.clone(),
             stages: stage.clone(),
             tls,
             next: AtomicU64::new(1),
@@ -145,14 +144,14 @@ impl Edge {
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             unproven: Gauge::new(config.limits.unproven, config.limits.unproven_per_address),
-            tracker: tracker.clone(),
+            tracker: agent_tasks.clone(),
             stages: stage.clone(),
         });
         if let Some((listener, _)) = http {
-            tracker.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
+            viewer_tasks.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
         }
-        tracker.spawn(viewers.listen(tls_listener, Kind::Tls));
-        tracker.spawn(agents.listen(endpoint.clone()));
+        viewer_tasks.spawn(viewers.listen(tls_listener, Kind::Tls));
+        agent_tasks.spawn(agents.listen(endpoint.clone()));
         let mut background = Vec::new();
         if let Some((listener, _)) = admin {
             let more = config.more_metrics.clone();
@@ -166,7 +165,16 @@ impl Edge {
         tracing::info!(edge.id = %config.id, http = addresses.http.map(tracing::field::display),
             tls = %addresses.tls, metrics = addresses.metrics.map(tracing::field::display),
             "edge listens");
-        Ok(Self { addresses, stages, tracker, tunnels, live, endpoint, background, drain: config.timeouts.drain })
+        Ok(Self {
+            addresses,
+            stages,
+            viewers: viewer_tasks,
+            agents: agent_tasks,
+            tunnels,
+            endpoint,
+            background,
+            drain: config.timeouts.drain,
+        })
     }
 
     /// Where it listens.
@@ -179,23 +187,18 @@ impl Edge {
     pub async fn shutdown(self) {
         self.tunnels.registry.drain();
         self.stages.send_replace(Stage::Finishing);
-        let live = Arc::clone(&self.live);
-        let quiet = async {
-            while live.len() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(self.drain, quiet).await.is_err() {
-            tracing::warn!(left = self.live.len(), "transfers were still running at the deadline");
+        // A viewer's connection ends with what it carries, its last byte included.
+        self.viewers.close();
+        if tokio::time::timeout(self.drain, self.viewers.wait()).await.is_err() {
+            tracing::warn!(connections = self.viewers.len(), "viewers were still connected at the deadline");
         }
         for tunnel in self.tunnels.registry.all() {
             tunnel.close(close::DRAINED, "drained");
         }
-        // Viewers' connections have finished or have this long to say goodbye.
-        self.tracker.close();
-        let _ = tokio::time::timeout(Duration::from_millis(500), self.tracker.wait()).await;
         self.stages.send_replace(Stage::Dropping);
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
+        self.agents.close();
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.viewers.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.agents.wait()).await;
         self.endpoint.close(close::DRAINED.into(), b"drained");
         let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
         tracing::info!("edge has ended");

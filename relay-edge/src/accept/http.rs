@@ -95,7 +95,13 @@ impl Viewers {
     async fn welcome_tls(&self, stream: TcpStream, peer: SocketAddr) {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
         let handshake = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
-        let stream = match tokio::time::timeout(self.road.config.timeouts.handshake, handshake).await {
+        let mut stages = self.stages.clone();
+        let shaken = tokio::select! {
+            biased;
+            () = reached(&mut stages, Stage::Finishing) => return,
+            shaken = tokio::time::timeout(self.road.config.timeouts.handshake, handshake) => shaken,
+        };
+        let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake failed");

@@ -114,11 +114,6 @@ impl Live {
         Some(Listed { live: Arc::clone(self), number, entry })
     }
 
-    /// How many exchanges are under way.
-    pub(crate) fn len(&self) -> usize {
-        self.entries().len()
-    }
-
     /// Judges everything anew whenever the bulletin says that rights changed, for ever.
     pub(crate) async fn watch(self: Arc<Self>, uplink: Arc<Uplink>, viewer_stall: Duration) {
         let mut events = uplink.bulletin.events();
