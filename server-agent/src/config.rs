@@ -188,7 +188,7 @@ impl Default for Timings {
             dead_path: s(10),
             stream_header: s(10),
             origin_connect: s(5),
-            stalled_upload: s(5),
+            stalled_upload: s(2),
             backoff_base: s(1),
             backoff_cap: s(30),
             settled: s(10),
