@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::header::EXPECT;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
@@ -55,6 +55,10 @@ pub(crate) async fn carry(
     head.version = Version::HTTP_11;
     head.uri = origin_form(&head)?;
     let gate = expectation(&mut head, &incoming)?;
+    // One length, the one that was counted by.
+    if incoming.size_hint().exact().is_none() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
 
     let body = if incoming.is_end_stream() {
         activity.set_request_sent();
@@ -86,7 +90,10 @@ pub(crate) async fn carry(
         return Err(broken_off());
     }
 
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    if body.size_hint().exact().is_none() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     listed.entry.set_flow(body.flow());
     let mut answer = Response::new(FromOrigin { body, listed, held: None }.boxed_unsync());
     *answer.status_mut() = head.status;

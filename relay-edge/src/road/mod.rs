@@ -5,6 +5,7 @@
 
 pub(crate) mod account;
 pub(crate) mod admit;
+mod caller;
 mod carry;
 mod cookies;
 mod headers;
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use http::header::{COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::token::Access;
@@ -31,6 +32,7 @@ use phlix_protocol::uplink::{EdgeRole, ServerKind};
 
 use self::account::Account;
 use self::admit::Tickets;
+use self::caller::{Caller, Plain, caller, over_plain_http};
 use self::hub::Cookies;
 use self::live::Live;
 use self::refusal::{Refusal, hub_away, unknown_host};
@@ -75,14 +77,6 @@ pub(crate) struct Visit {
 pub(crate) struct Ports {
     pub(crate) http: Option<u16>,
     pub(crate) tls: u16,
-}
-
-/// Who asks, after proxies that may speak for others were heard.
-struct Origin {
-    address: IpAddr,
-    https: bool,
-    /// On loopback, or behind a proxy that is named.
-    near: bool,
 }
 
 impl Road {
@@ -160,7 +154,8 @@ impl Road {
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
         let asked = resolve(&head, &visit.door, &self.hosts, &self.config.limits)?;
-        let from = self.origin(&head.headers, visit);
+        let tls = visit.door != Door::Plain;
+        let from = caller(&head.headers, visit.peer, tls, &self.config.trusted_proxies);
         match asked {
             Asked::Hub => {
                 account.set_room(Room::Hub);
@@ -204,7 +199,7 @@ impl Road {
         body: Incoming,
         host: Hostname,
         visit: &Visit,
-        from: &Origin,
+        from: &Caller,
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
         let route = self.uplink.directory.route(&host).await.map_err(|_| hub_away())?.ok_or_else(unknown_host)?;
@@ -268,7 +263,7 @@ impl Road {
         head: Parts,
         body: Incoming,
         visit: &Visit,
-        from: &Origin,
+        from: &Caller,
         account: &Account,
     ) -> Result<Response<Body>, Refusal> {
         if self.config.role != EdgeRole::Core {
@@ -285,60 +280,28 @@ impl Road {
         hub::pass_on(&self.uplink, head, body, &viewer, cookies, account.taken(), self.config.timeouts.first_byte).await
     }
 
-    /// What plain HTTP is good for: everything from near, the API for bearers from afar.
-    //= trust s.6.3
-    fn admit_plain(&self, head: &Parts, visit: &Visit, from: &Origin) -> Result<Cookies, Refusal> {
-        if visit.door != Door::Plain || from.near {
+    /// Plain HTTP has rules of its own; TLS has none here.
+    fn admit_plain(&self, head: &Parts, visit: &Visit, from: &Caller) -> Result<Cookies, Refusal> {
+        if visit.door != Door::Plain {
             return Ok(Cookies::Pass);
         }
-        let path = head.uri.path();
-        let api =
-            path.starts_with("/api/") || path.starts_with("/.well-known/") || path == "/health" || path == "/ready";
-        if api && self.config.plain_http_api {
-            return Ok(Cookies::Stay);
-        }
-        if !matches!(head.method, Method::GET | Method::HEAD) || api {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "http.plain", "This is served over TLS only. Use https."));
-        }
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let to = if self.hub_origin.starts_with("https://") {
-            format!("{}{path}", self.hub_origin)
-        } else {
-            let host = Hostname::from_authority(&host_text(head)).map_err(|_| unknown_host())?;
-            format!("https://{}{path}", authority(&host, self.tls_port))
-        };
-        Err(Refusal::redirect(StatusCode::PERMANENT_REDIRECT, &to))
-    }
-
-    /// The viewer behind the connection. Only named proxies speak for others.
-    fn origin(&self, headers: &HeaderMap, visit: &Visit) -> Origin {
-        let trusted = |address: IpAddr| {
-            let address = address.to_canonical();
-            self.config.trusted_proxies.iter().any(|net| net.contains(&address))
-        };
-        let tls = visit.door != Door::Plain;
-        if !trusted(visit.peer) {
-            return Origin { address: visit.peer, https: tls, near: visit.peer.to_canonical().is_loopback() };
-        }
-        // From the right: each proxy appended whom it heard; the first that is no proxy of ours is the viewer.
-        let forwarded: Vec<&str> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .collect();
-        let mut address = visit.peer;
-        for hop in forwarded.iter().rev() {
-            let Ok(heard) = hop.parse::<IpAddr>() else { break };
-            address = heard;
-            if !trusted(heard) {
-                break;
+        match over_plain_http(head, from, self.config.plain_http_api) {
+            Plain::Pass => Ok(Cookies::Pass),
+            Plain::WithoutCookies => Ok(Cookies::Stay),
+            Plain::Refused => {
+                Err(Refusal::new(StatusCode::FORBIDDEN, "http.plain", "This is served over TLS only. Use https."))
+            }
+            Plain::Redirect => {
+                let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+                let to = if self.hub_origin.starts_with("https://") {
+                    format!("{}{path}", self.hub_origin)
+                } else {
+                    let host = Hostname::from_authority(&host_text(head)).map_err(|_| unknown_host())?;
+                    format!("https://{}{path}", authority(&host, self.tls_port))
+                };
+                Err(Refusal::redirect(StatusCode::PERMANENT_REDIRECT, &to))
             }
         }
-        let https =
-            headers.get("x-forwarded-proto").map_or(tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-        Origin { address, https, near: true }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::header::{HOST, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use phlix_protocol::hostname::Hostname;
@@ -96,6 +96,10 @@ fn check_form(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     }
     if head.method == Method::TRACE {
         return not_implemented("TRACE is not supported.");
+    }
+    // Which of the two counts, an origin may see otherwise than we do (RFC 9112 s.6.1).
+    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(malformed("The body has two lengths."));
     }
     // h2c is an offer that may be passed over (RFC 9110 s.7.8); anything else the sender counts on.
     let upgrade = head.headers.get_all(UPGRADE).iter();
@@ -295,6 +299,8 @@ mod tests {
         let host = ("host", "ab.names.example");
         assert_eq!(refused(head("/", &[])), StatusCode::BAD_REQUEST);
         assert_eq!(refused(head("/", &[host, host])), StatusCode::BAD_REQUEST);
+        let lengths = [host, ("content-length", "5"), ("transfer-encoding", "chunked")];
+        assert_eq!(refused(head("/", &lengths)), StatusCode::BAD_REQUEST);
         assert_eq!(refused(head("https://cd.names.example/", &[host])), StatusCode::BAD_REQUEST);
         assert_eq!(
             refused(head("https://u@ab.names.example/", &[("host", "u@ab.names.example")])),
