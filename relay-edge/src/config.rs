@@ -234,7 +234,8 @@ pub struct Windows {
     pub stream_receive: u32,
     /// What a connection may have in flight towards us before it has proved who it is.
     pub receive_unproven: u32,
-    /// The same after the proof.
+    /// The same after the proof. Held by viewers who don't read, one stream's window each: enough for about a hundred of
+    /// them before the longest unread are reset.
     pub receive: u32,
     /// What a connection may have in flight from us.
     pub send: u64,
@@ -244,6 +245,6 @@ pub struct Windows {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { stream_receive: 2 << 20, receive_unproven: 64 << 10, receive: 64 << 20, send: 2 << 20, socket: 4 << 20 }
+        Self { stream_receive: 2 << 20, receive_unproven: 64 << 10, receive: 256 << 20, send: 2 << 20, socket: 4 << 20 }
     }
 }
