@@ -29,8 +29,8 @@ use crate::road::{Road, Visit};
 /// What rustls may hold for a viewer before it asks us to wait: a few writes of the size that hyper makes.
 const TLS_BUFFER: usize = 512 * 1024;
 
-/// What hyper reads and writes at once.
-const BUFFER: usize = 512 * 1024;
+/// What hyper holds of an answer before it asks for more.
+const BUFFER: usize = 256 * 1024;
 
 /// The doors for viewers.
 pub(crate) struct Viewers {

@@ -26,6 +26,9 @@ use super::stream::{Owner, TunnelStream};
 use super::{Patience, Tunnel};
 use crate::body::{Body, BodyError};
 
+/// What is read from a stream at once, at most.
+const BUFFER: usize = 256 * 1024;
+
 /// How often a request that waits for its answer looks whether its tunnel still moves.
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -102,6 +105,7 @@ pub(super) async fn request(
     let (sender, connection) = http1::Builder::new()
         .max_header_size(tunnel.head_bytes)
         .max_headers(256)
+        .max_buf_size(BUFFER)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(LegError::Origin)?;
