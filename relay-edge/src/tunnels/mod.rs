@@ -36,6 +36,9 @@ use crate::body::Body;
 /// Priority of a relayed connection's stream: below the control channel.
 const REQUEST_PRIORITY: i32 = 0;
 
+/// How long an agent may take to grant a stream.
+const OPEN: Duration = Duration::from_secs(2);
+
 /// Which of a server's tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {
@@ -93,11 +96,16 @@ impl Tunnel {
             }
         };
         let header = header.encode().map_err(|_| LegError::TooMany)?;
-        let (mut send, recv) = self.connection.open_bi().await.map_err(|_| LegError::TunnelLost)?;
-        // The stream is fresh: a failure shows with its first write.
-        let _ = send.set_priority(REQUEST_PRIORITY);
-        send.write_chunk(Bytes::from(header)).await.map_err(|_| LegError::TunnelLost)?;
-        Ok(TunnelStream::new(send, recv, permit, Arc::clone(activity)))
+        let opening = async {
+            let (send, recv) = self.connection.open_bi().await.map_err(|_| LegError::TunnelLost)?;
+            // The stream is fresh: a failure shows with its first write.
+            let _ = send.set_priority(REQUEST_PRIORITY);
+            let mut stream = TunnelStream::new(send, recv, permit, Arc::clone(activity));
+            stream.say(Bytes::from(header)).await.map_err(|_| LegError::TunnelLost)?;
+            Ok(stream)
+        };
+        // An agent that grants fewer streams or bytes than its ticket says is as busy as one that has no place left.
+        tokio::time::timeout(OPEN, opening).await.unwrap_or(Err(LegError::TooMany))
     }
 
     /// What the hub says of this server, as its agent last brought it.

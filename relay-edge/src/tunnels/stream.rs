@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use bytes::Bytes;
 use phlix_protocol::native::stream::StreamStatus;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -59,6 +60,11 @@ impl TunnelStream {
         activity: Arc<Activity>,
     ) -> Self {
         Self { send, recv, connected: false, owner: Owner(Arc::new(Mutex::new(Some(activity)))), _permit: permit }
+    }
+
+    /// Says the header, whole.
+    pub(super) async fn say(&mut self, header: Bytes) -> Result<(), quinn::WriteError> {
+        self.send.write_chunk(header).await
     }
 
     /// The handle by which the stream changes hands.

@@ -90,7 +90,7 @@ impl Uplink {
     /// Asks again for what may change: a pending edge often, an approved one now and then.
     async fn stay_admitted(&self, register: &Register) {
         loop {
-            let pause = if self.approved() { Duration::from_secs(300) } else { Duration::from_secs(1) };
+            let pause = if self.approved() { Duration::from_secs(30) } else { Duration::from_secs(1) };
             tokio::time::sleep(pause).await;
             self.register(register).await;
         }
