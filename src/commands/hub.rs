@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{ArgMatches, Command};
-use phlix_control_plane::{Config, DatabaseUrl, JwtSecret, SealKey};
+use phlix_control_plane::{Config, ConfigError, DatabaseUrl, JwtSecret, SealKey};
 
 use super::Failure;
 use crate::secrets::{self, HubSecrets};
@@ -56,5 +56,5 @@ pub(crate) fn database_url(choice: &DatabaseChoice, data_dir: &Path) -> Result<D
         DatabaseChoice::Embedded => format!("sqlite://{}", data_dir.join("hub.db").display()),
         DatabaseChoice::Url(url) => url.clone(),
     };
-    Ok(text.parse::<DatabaseUrl>()?)
+    text.parse().map_err(|error: ConfigError| Failure(format!("HUB_DATABASE_URL: {error}")))
 }
