@@ -307,7 +307,7 @@ pub(crate) async fn redeem(app: &App, user: UserId, place: &str, code: &str) -> 
     app.bulletin.poke();
     let mut conn = app.db.write().await?;
     guess.was_right(&mut conn).await?;
-    tracing::info!(server.id = %server.id, "a server was claimed");
+    tracing::info!(target: "audit", { server.id = %server.id, user.id = %user }, "a server was claimed");
     Ok(server)
 }
 

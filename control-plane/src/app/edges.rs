@@ -184,6 +184,7 @@ pub(crate) async fn approve_builtin(app: &App, id: EdgeId, key: &PublicKey) -> R
         .await?;
     app.edges.forget(id);
     app.bulletin.poke();
+    tracing::info!(target: "audit", { edge.id = %id, edge.key = key.kid() }, "the built-in edge was approved");
     Ok(())
 }
 
@@ -205,6 +206,7 @@ pub(crate) async fn revoke_edge(app: &App, id: EdgeId) -> Result<bool, StoreErro
         .await?;
     app.edges.forget(id);
     app.bulletin.poke();
+    tracing::info!(target: "audit", { edge.id = %id }, "an edge was revoked");
     Ok(done)
 }
 
@@ -243,8 +245,8 @@ pub(crate) async fn report(app: &App, edge: &Edge, report: &PresenceReport) -> R
         match stated_until(&mut conn, edge, opened, now).await? {
             Some(until) => believed.push((opened, until)),
             None => tracing::warn!(
-                edge.id = %edge.id,
-                server.id = %opened.server_id,
+                target: "audit",
+                { edge.id = %edge.id, server.id = %opened.server_id },
                 "an edge reports a tunnel without its agent's valid word; it is not believed"
             ),
         }

@@ -208,7 +208,8 @@ pub(crate) async fn renew(app: &App, enrolled: &Enrolled) -> Result<Minted, Enro
     if enrolled.generation < newest {
         if now.since(server.credentials.since) > COPY_SUSPECTED {
             tracing::warn!(
-                server.id = %server.id,
+                target: "audit",
+                { server.id = %server.id },
                 "an old enrollment was renewed long after a newer one exists: somebody may have a copy of the server's state"
             );
         }

@@ -13,7 +13,7 @@ use super::grants::{self, GrantError};
 use super::sessions::SignedIn;
 use super::tickets::{self, Signed, TicketError};
 use crate::domain::edge::Edge;
-use crate::domain::name::Name;
+use crate::domain::name::{Name, access_word};
 use crate::random;
 use crate::store::name_codes::{self, NameCode};
 use crate::store::{AsStoreError, StoreError, bulletin, names, servers};
@@ -88,6 +88,8 @@ pub(crate) async fn set_access(
         })
         .await?;
     app.bulletin.poke();
+    let access = access_word(access);
+    tracing::info!(target: "audit", { server.id = %server, user.id = %user, host = %host, access }, "a name was opened or closed");
     Ok(name)
 }
 

@@ -91,7 +91,7 @@ pub(crate) async fn unclaim(app: &App, user: UserId, server: ServerId) -> Result
         })
         .await?;
     app.bulletin.poke();
-    tracing::info!(server.id = %server, "a server was given up by its owner");
+    tracing::info!(target: "audit", { server.id = %server, user.id = %user }, "a server was given up by its owner");
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn deregister(app: &App, server: ServerId) -> Result<(), StoreE
         })
         .await?;
     app.bulletin.poke();
-    tracing::info!(server.id = %server, "a server deregistered itself");
+    tracing::info!(target: "audit", { server.id = %server }, "a server deregistered itself");
     Ok(())
 }
 
@@ -135,5 +135,6 @@ pub(crate) async fn roll_credentials(app: &App, user: UserId, server: ServerId) 
         })
         .await?;
     app.bulletin.poke();
+    tracing::info!(target: "audit", { server.id = %server, user.id = %user }, "a server's credentials were ended by its owner");
     Ok(())
 }

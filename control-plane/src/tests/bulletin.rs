@@ -270,7 +270,7 @@ async fn a_replica_serves_its_edge_and_stops(engine: Engine) {
     // A viewer asks what only edges may, through the edge.
     let mut through = send(paths::BULLETIN, &identity(paths::BULLETIN, None), passed_on).await;
     text.clear();
-    through.read_to_string(&mut text).await.unwrap();
+    tokio::time::timeout(PATIENCE, through.read_to_string(&mut text)).await.expect("a refusal, no stream").unwrap();
     assert!(text.starts_with("HTTP/1.1 401"), "{text}");
 
     let mut stream = send(paths::BULLETIN, &identity(paths::BULLETIN, Some(b"")), "").await;

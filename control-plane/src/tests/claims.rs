@@ -256,6 +256,17 @@ both_engines! {
         assert_eq!(legacy.id(), unproven.id());
     }
 
+    async fn a_claim_delivers_nothing_after_newer_credentials(world: World) {
+        let ann = world.sign_up("ann").await;
+        let server = HomeServer::native(&world, 1);
+        let opened = server.apply().await.json();
+        let redeemed = redeem(&world, &ann, text(&opened, "claimCode")).await.json();
+        let roll = format!("/api/v1/me/servers/{}/roll-credentials", text(&redeemed, "server_id"));
+        assert_eq!(server.poll(text(&opened, "claimId")).await["status"], "claimed");
+        assert_eq!(world.client().bearer(&ann.access).post(&roll, json!({})).await.status, 204);
+        assert_eq!(server.poll(text(&opened, "claimId")).await, json!({"status": "expired"}));
+    }
+
     async fn a_preview_shows_who_asks(world: World) {
         let ann = world.sign_up("ann").await;
         let opened = HomeServer::native(&world, 1).apply().await.json();

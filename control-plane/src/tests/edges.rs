@@ -155,6 +155,9 @@ both_engines! {
     async fn an_identity_is_remembered_for_as_long_as_it_is_believed(world: World) {
         let edge = RelayEdge::core(&world, 7).await;
         let target = "/edge/v1/hosts/a.hub.localhost";
+        // Late in a span of the memory, which begins with the first identity.
+        edge.get(target).await;
+        later(&world, 110).await;
         let identity = EdgeIdentity { iat: edge.identity("GET", target, b"").iat + 30, ..edge.identity("GET", target, b"") };
         let identity = token::sign_self(&identity, &edge.key);
         let send = async || world.client().send_direct(RelayEdge::request(Method::GET, target, vec![], Some(&identity))).await.status;
