@@ -104,6 +104,7 @@ impl Hub {
             .arg("--ready-file")
             .arg(&ready_file)
             .env("HUB_HOST", "127.0.0.1")
+            .env("HUB_CONTROL_PORT", "0")
             .env("HUB_DATA_DIR", self.data_folder())
             .env("HUB_PORT", self.ready.http.port().to_string())
             .env("HUB_TLS_PORT", self.ready.tls.port().to_string())

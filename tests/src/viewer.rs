@@ -166,8 +166,11 @@ pub async fn read(response: Response<Incoming>) -> hyper::Result<Bytes> {
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-/// The whole body as JSON.
+/// The whole body of a 200 as JSON.
 pub async fn json(response: Response<Incoming>) -> serde_json::Value {
+    let status = response.status();
     let body = read(response).await.unwrap();
-    serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body)))
+    let text = String::from_utf8_lossy(&body);
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }

@@ -134,28 +134,41 @@ fn in_trailers_nothing_of_the_kind_gets_through() {
         let home = Home::start();
         let world = World::start(Engine::Sqlite, &home.url()).await;
         let ticket = world.ticket().await;
-        for protocol in Protocol::BOTH {
-            let mut trailers = HeaderMap::new();
-            let mut listed = vec!["x-checksum".to_owned()];
-            trailers.insert("x-checksum", HeaderValue::from_static("17"));
-            let more = ["authorization", "cookie", "host", "content-length", "transfer-encoding", "x_forwarded_for"];
-            for name in PRETENCES.iter().chain(&more) {
-                // hyper's client refuses to send some of these over HTTP/1.1; those that it sends count.
-                trailers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(LIE));
-                listed.push((*name).to_owned());
+        let more = ["authorization", "cookie", "host", "content-length", "transfer-encoding", "x_forwarded_for"];
+        let names: Vec<&str> = PRETENCES.iter().chain(&more).copied().collect();
+        let announced = format!("x-checksum, {}", names.join(", "));
+
+        // Over HTTP/1.1 by hand: hyper's client would not send some of them.
+        let trailers: String = names.iter().map(|name| format!("{name}: {LIE}\r\n")).collect();
+        for announced in [format!("Trailer: {announced}\r\n"), String::new()] {
+            let lines = format!("Transfer-Encoding: chunked\r\n{announced}");
+            let head = raw_head(&world, "POST", "/echo", &ticket, &lines);
+            let answer =
+                raw(&world, format!("{head}4\r\nbody\r\n0\r\nx-checksum: 17\r\n{trailers}\r\n").as_bytes()).await;
+            if answer.starts_with("HTTP/1.1 400") {
+                continue;
             }
-            let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
-            let mut viewer = world.viewer(protocol).await;
-            let request = viewer
-                .request(Method::POST, "/echo")
-                .header(TICKET, &ticket)
-                .header("trailer", listed.join(", "))
-                .body(StreamBody::new(stream::iter(frames)).boxed())
-                .unwrap();
-            let echo = viewer::json(viewer.send(request).await.unwrap()).await;
-            no_lie(&echo);
-            assert_eq!(seen(&echo, "trailers", "x-checksum"), ["17"], "{protocol:?}: {echo}");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            no_lie(&body_of(&answer));
         }
+
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-checksum", HeaderValue::from_static("17"));
+        for name in &names {
+            trailers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(LIE));
+        }
+        trailers.remove("transfer-encoding");
+        let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
+        let mut viewer = world.viewer(Protocol::H2).await;
+        let request = viewer
+            .request(Method::POST, "/echo")
+            .header(TICKET, &ticket)
+            .header("trailer", announced)
+            .body(StreamBody::new(stream::iter(frames)).boxed())
+            .unwrap();
+        let echo = viewer::json(viewer.send(request).await.unwrap()).await;
+        no_lie(&echo);
+        assert_eq!(seen(&echo, "trailers", "x-checksum"), ["17"], "{echo}");
     });
 }
 
@@ -261,9 +274,17 @@ fn smuggled_requests_are_refused_and_the_origin_never_sees_two() {
             let before = home.seen().len();
             let answer = raw(&world, attempt.as_bytes()).await;
             let heads = answer.matches("HTTP/1.1 ").count();
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{attempt:?} was taken: {answer}");
             assert!(heads <= 1, "{attempt:?} was answered twice: {answer}");
-            assert_eq!(home.seen().len(), before, "{attempt:?} reached the origin");
+            let both =
+                attempt.contains("Content-Length: 5\r\nTransfer") || attempt.contains("chunked\r\nContent-Length");
+            if both && answer.starts_with("HTTP/1.1 200") {
+                // RFC 9112 s.6.1 leaves the choice: by the chunks alone, and then the connection must close.
+                assert!(answer.to_lowercase().contains("connection: close"), "{attempt:?}: {answer}");
+            } else {
+                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{attempt:?} was taken: {answer}");
+                assert_eq!(home.seen().len(), before, "{attempt:?} reached the origin");
+            }
+            assert!(!home.seen().iter().any(|seen| seen.target == "/hidden"), "{attempt:?} reached the origin");
         }
     });
 }
@@ -343,10 +364,10 @@ fn too_much_has_an_answer_and_a_little_less_is_served() {
         for protocol in Protocol::BOTH {
             let mut viewer = world.viewer(protocol).await;
             let fine = viewer.get("/echo", &[(TICKET, &ticket), ("x-large", &"a".repeat(8 * 1024))]).await;
-            assert_eq!(fine.status(), 200, "{protocol:?}: 8 KiB of header");
+            assert_eq!(viewer::json(fine).await["method"], "GET", "{protocol:?}: 8 KiB of header");
             let path = format!("/echo?{}", "a".repeat(6 * 1024));
             let fine = viewer.get(&path, &[(TICKET, &ticket)]).await;
-            assert_eq!(fine.status(), 200, "{protocol:?}: 6 KiB of path");
+            assert_eq!(viewer::json(fine).await["target"], path, "{protocol:?}: 6 KiB of path");
         }
         // One large header, many small ones, a long path, a line that never ends.
         let many: String = (0..2000).map(|n| format!("x-{n}: {n}\r\n")).collect();
@@ -362,7 +383,8 @@ fn too_much_has_an_answer_and_a_little_less_is_served() {
         let mut viewer = world.viewer(Protocol::H2).await;
         let request =
             viewer.request(Method::GET, "/echo").header("x-large", "a".repeat(1 << 20)).body(empty()).unwrap();
-        if let Ok(answer) = viewer.send(request).await {
+        let answer = tokio::time::timeout(Duration::from_secs(20), viewer.send(request)).await;
+        if let Ok(answer) = answer.expect("1 MiB of header over HTTP/2 is neither answered nor refused") {
             assert_eq!(answer.status(), 431);
         }
         let mut viewer = world.viewer(Protocol::H2).await;
@@ -430,9 +452,14 @@ fn raw_head(world: &World, method: &str, path: &str, ticket: &str, lines: &str) 
 
 /// Sends bytes to the server's name; everything that comes back until it closes or is silent.
 async fn raw(world: &World, bytes: &[u8]) -> String {
-    let mut stream = viewer::tls(&world.hub, &world.server.host, &[b"http/1.1"]).await;
+    let stream = viewer::tls(&world.hub, &world.server.host, &[b"http/1.1"]).await;
     // The edge may answer and close before it has read all of it.
-    let _ = stream.write_all(bytes).await;
+    let (mut stream, mut sink) = tokio::io::split(stream);
+    let bytes = bytes.to_vec();
+    let writing = tokio::spawn(async move {
+        let _ = sink.write_all(&bytes).await;
+        std::future::pending::<()>().await;
+    });
     let mut answer = Vec::new();
     let mut block = [0; 16 * 1024];
     loop {
@@ -442,6 +469,7 @@ async fn raw(world: &World, bytes: &[u8]) -> String {
             _ => break,
         }
     }
+    writing.abort();
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -91,6 +91,7 @@ fn mariadb_a_killed_database_is_said_and_nothing_acknowledged_is_lost() {
         let ticket = world.ticket().await;
         let api = world.hub.api();
         assert_eq!(api.get("/ready").await.status, 200);
+        assert_eq!(status(&world, &ticket).await, 200);
 
         let journal = Journal::begin(&world.hub, 4);
         until("some have signed in", BACK, || async { (journal.len().await >= 8).then_some(()) }).await;

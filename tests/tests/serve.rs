@@ -86,7 +86,7 @@ fn wrong_settings_are_refused_before_a_port_opens() {
     let home = tempfile::tempdir().unwrap();
     for (name, value, part) in [
         ("HUB_PORT", "eighty", "HUB_PORT"),
-        ("HUB_DATABASE_URL", "postgres://x/y", "HUB_DATABASE_URL"),
+        ("HUB_DATABASE_URL", "postgres://x/y", "sqlite://"),
         ("TRUSTED_PROXIES", "everybody", "TRUSTED_PROXIES"),
         ("HUB_PUBLIC_URL", "not a url", "HUB_PUBLIC_URL"),
     ] {
@@ -116,7 +116,14 @@ fn help_needs_no_database() {
 fn tool(home: &Path, args: &[&str]) -> Command {
     let mut command = clean(phlix(), home);
     command.args(args).env("HUB_DATA_DIR", home.join("data")).env("HUB_HOST", "127.0.0.1");
-    for port in ["HUB_PORT", "HUB_TLS_PORT", "HUB_METRICS_PORT", "HUB_RELAY_SERVER_PORT", "HUB_RELAY_CLIENT_PORT"] {
+    for port in [
+        "HUB_PORT",
+        "HUB_CONTROL_PORT",
+        "HUB_TLS_PORT",
+        "HUB_METRICS_PORT",
+        "HUB_RELAY_SERVER_PORT",
+        "HUB_RELAY_CLIENT_PORT",
+    ] {
         command.env(port, "0");
     }
     command

@@ -33,9 +33,7 @@ async fn only_the_owner_gets_a_ticket(engine: Engine) {
     ] {
         let body = json!({});
         let body = (method == http::Method::POST).then_some(&body);
-        // Whether a server exists is nobody's business.
-        let refused = stranger.call(method.clone(), &path, body).await;
-        assert_eq!(refused.status, 404, "{method} {path}: {}", refused.body);
+        stranger.call(method.clone(), &path, body).await.expect_code(403, "server.not_owned");
         let nobody = world.hub.api().call(method.clone(), &path, body).await;
         assert_eq!(nobody.status, 401, "{method} {path}: {}", nobody.body);
     }
@@ -50,7 +48,7 @@ async fn an_open_name_lets_everybody_in_until_it_is_closed(engine: Engine) {
     let access = async |who: &phlix_tests::api::Api, access: &str| {
         who.call(http::Method::PUT, &path, Some(&json!({ "access": access }))).await
     };
-    assert_eq!(access(&stranger, "open").await.status, 404);
+    access(&stranger, "open").await.expect_code(403, "server.not_owned");
     assert_eq!(ask(&world, &[]).await, 401);
 
     // The agent must hear it from the hub before it believes the edge: a moment.

@@ -89,7 +89,7 @@ fn a_refused_upload_is_answered_before_it_is_sent() {
         let mut answer = [0; 12];
         tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(&answer, b"HTTP/1.1 413");
-        assert_eq!(home.came("/upload/refused").await.bytes, 0);
+        assert_eq!(home.came("/upload/refused").await.read, 0);
     });
 }
 
@@ -157,15 +157,15 @@ fn who_leaves_in_the_middle_of_an_upload_is_noticed_at_home() {
             let request = viewer.request(Method::POST, &path).header(TICKET, &ticket).body(body).unwrap();
             let sending = tokio::spawn(async move { viewer.send(request).await.map(drop) });
             until("bytes arrive at the origin", Duration::from_secs(10), || async {
-                home.seen().into_iter().find(|seen| seen.target == path && seen.bytes > 5000)
+                home.seen().into_iter().find(|seen| seen.target == path && seen.read > 5000)
             })
             .await;
             sending.abort();
             // The origin reads an error and answers it: no complete upload may be reported.
             until("the origin sees the upload end", Duration::from_secs(10), || async {
-                let first = home.seen().into_iter().find(|seen| seen.target == path)?.bytes;
+                let first = home.seen().into_iter().find(|seen| seen.target == path)?.read;
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                let then = home.seen().into_iter().find(|seen| seen.target == path)?.bytes;
+                let then = home.seen().into_iter().find(|seen| seen.target == path)?.read;
                 (first == then).then_some(())
             })
             .await;

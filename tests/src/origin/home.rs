@@ -72,8 +72,10 @@ pub struct Seen {
     pub came: Instant,
     /// When the connection dropped it before its answer was complete.
     pub cancelled: Option<Instant>,
-    /// Body bytes read of an upload, or written of an endless answer.
-    pub bytes: u64,
+    /// Body bytes read of an upload.
+    pub read: u64,
+    /// Body bytes handed over of the answer.
+    pub written: u64,
 }
 
 /// The running origin.
@@ -177,12 +179,16 @@ struct Watch {
 impl Watch {
     fn begin(shared: &Arc<Shared>, target: &str) -> Self {
         let mut seen = shared.seen.lock().unwrap();
-        seen.push(Seen { target: target.to_owned(), came: Instant::now(), cancelled: None, bytes: 0 });
+        seen.push(Seen { target: target.to_owned(), came: Instant::now(), cancelled: None, read: 0, written: 0 });
         Self { shared: Arc::clone(shared), index: seen.len() - 1, complete: false }
     }
 
-    fn add(&self, bytes: usize) {
-        self.shared.seen.lock().unwrap()[self.index].bytes += bytes as u64;
+    fn read(&self, bytes: usize) {
+        self.shared.seen.lock().unwrap()[self.index].read += bytes as u64;
+    }
+
+    fn written(&self, bytes: usize) {
+        self.shared.seen.lock().unwrap()[self.index].written += bytes as u64;
     }
 }
 
@@ -208,7 +214,7 @@ impl hyper::body::Body for Watched {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.watch.add(frame.data_ref().map_or(0, Bytes::len));
+                self.watch.written(frame.data_ref().map_or(0, Bytes::len));
             }
             Poll::Ready(None) => self.watch.complete = true,
             _ => {}
@@ -253,7 +259,7 @@ async fn route(shared: &Shared, watch: &mut Watch, request: Request<Incoming>) -
         (_, "/upload/stalls") => {
             let mut body = request.into_body();
             if let Some(Ok(frame)) = body.frame().await {
-                watch.add(frame.data_ref().map_or(0, Bytes::len));
+                watch.read(frame.data_ref().map_or(0, Bytes::len));
             }
             std::future::pending().await
         }
@@ -409,7 +415,7 @@ async fn upload(watch: &Watch, request: Request<Incoming>) -> Response<Body> {
         if let Some(data) = frame.data_ref() {
             hash.update(data);
             length += data.len();
-            watch.add(data.len());
+            watch.read(data.len());
         }
     }
     let told = json!({ "length": length, "sha256": hex(&hash.finalize()) });
