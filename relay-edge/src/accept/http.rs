@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -152,9 +155,18 @@ impl Viewers {
             .max_header_size(head_bytes)
             .max_buf_size(BUFFER)
             .half_close(false);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
-            async move { Ok::<_, Infallible>(road.travel(request, &visit, Box::new(token)).await) }
+            async move {
+                // A body may have had a Content-Length, too, which hyper passes over: then nothing that follows on this
+                // connection may be believed (RFC 9112 s.6.1).
+                let last = request.headers().contains_key(TRANSFER_ENCODING);
+                let mut answer = road.travel(request, &visit, Box::new(token)).await;
+                if last {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;

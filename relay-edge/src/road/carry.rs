@@ -233,10 +233,12 @@ impl http_body::Body for ToOrigin {
             Poll::Ready(Some(Ok(mut frame))) => {
                 this.activity.touch(Instant::now());
                 this.taken.add(frame.data_ref().map_or(0, Bytes::len));
+                let mut last = this.incoming.is_end_stream();
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers(trailers);
+                    last = true;
                 }
-                if this.incoming.is_end_stream() {
+                if last {
                     this.activity.set_request_sent();
                 }
                 Poll::Ready(Some(Ok(frame)))

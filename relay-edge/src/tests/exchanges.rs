@@ -170,10 +170,24 @@ async fn trailers_pass_both_ways_without_identities() {
 
         let mut trailers = http::HeaderMap::new();
         trailers.insert("digest", "up".parse().unwrap());
-        trailers.insert("x_forwarded_for", "6.6.6.6".parse().unwrap());
+        let mut listed = vec!["digest"];
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded-for",
+            "forwarded",
+            "x-phlix-relay-user",
+            "x-real-ip",
+            "authorization",
+            "cookie",
+            "host",
+            "content-length",
+        ] {
+            trailers.insert(name, "6.6.6.6".parse().unwrap());
+            listed.push(name);
+        }
         let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(trailers))];
         let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-        let upload = world.get("/hash").method("POST").header("trailer", "digest, x_forwarded_for").body(body).unwrap();
+        let upload = world.get("/hash").method("POST").header("trailer", listed.join(", ")).body(body).unwrap();
         assert_eq!(viewer.fetch(upload).await.status, 200);
         let seen = world.origin.seen.trailers.lock().unwrap().pop().expect("trailers arrived");
         assert_eq!(seen["digest"], "up");
