@@ -199,7 +199,12 @@ impl Viewers {
             .max_local_error_reset_streams(100);
         let service = service_fn(move |request| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
-            async move { Ok::<_, Infallible>(road.travel(request, &visit, Box::new(token)).await) }
+            async move {
+                let mut answer = road.travel(request, &visit, Box::new(token)).await;
+                // It would be about the whole connection, which HTTP/2 does not say so.
+                answer.headers_mut().remove(CONNECTION);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;

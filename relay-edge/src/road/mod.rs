@@ -27,8 +27,8 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use phlix_protocol::hostname::Hostname;
-use phlix_protocol::token::Access;
-use phlix_protocol::uplink::{EdgeRole, ServerKind};
+use phlix_protocol::token::{Access, Tls};
+use phlix_protocol::uplink::{EdgeRole, Route, ServerKind};
 
 use self::account::Account;
 use self::admit::Tickets;
@@ -202,7 +202,7 @@ impl Road {
         from: &Caller,
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
-        let route = self.uplink.directory.route(&host).await.map_err(|_| hub_away())?.ok_or_else(unknown_host)?;
+        let route = self.route(&host).await?;
         account.set_server(route.server_id);
         let registry = &self.tunnels.registry;
 
@@ -255,6 +255,27 @@ impl Road {
             response.headers_mut().append(http::header::SET_COOKIE, cookie);
         }
         Ok(response)
+    }
+
+    /// Whose name it is. While the control plane is away, a name that was never asked for is known by its tunnel's ticket,
+    /// and taken for protected.
+    async fn route(&self, host: &Hostname) -> Result<Arc<Route>, Refusal> {
+        match self.uplink.directory.route(host).await {
+            Ok(route) => route.ok_or_else(unknown_host),
+            Err(_) => {
+                let server_id = self.tunnels.registry.named(host).ok_or_else(hub_away)?;
+                Ok(Arc::new(Route {
+                    host: host.clone(),
+                    server_id,
+                    kind: ServerKind::Generic,
+                    access: Access::Protected,
+                    tls: Tls::Terminated,
+                    guard_local_paths: true,
+                    names_port: self.names_port,
+                    rev: 0,
+                }))
+            }
+        }
     }
 
     /// The hub's own domain.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -63,6 +63,11 @@ impl Refusal {
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.details.headers.push((name, value));
         self
+    }
+
+    /// The connection ends with this answer; over HTTP/2 the stream does in any case.
+    pub(crate) fn and_close(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn with_url(mut self, url: Option<String>) -> Self {
@@ -133,7 +138,7 @@ pub(crate) fn unknown_host() -> Refusal {
     Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host.unknown", "There is nothing here by that name.")
 }
 
-/// The request contradicts itself or HTTP.
+/// The request contradicts itself or HTTP. What follows it on its connection is not believed either.
 pub(crate) fn malformed(message: &'static str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "request.malformed", message)
+    Refusal::new(StatusCode::BAD_REQUEST, "request.malformed", message).and_close()
 }

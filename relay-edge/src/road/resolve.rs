@@ -111,7 +111,7 @@ fn check_form(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
         ));
     }
     if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.path_bytes {
-        return Err(Refusal::new(StatusCode::URI_TOO_LONG, "request.too_long", "The address is too long."));
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, "request.too_long", "The address is too long.").and_close());
     }
     let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if fields > limits.head_bytes || head.headers.len() > limits.head_fields {
@@ -119,7 +119,8 @@ fn check_form(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "request.head_too_large",
             "The request's head is too large.",
-        ));
+        )
+        .and_close());
     }
     if !head.uri.path().starts_with('/') && head.uri.path() != "*" {
         return Err(malformed("The address has no path."));

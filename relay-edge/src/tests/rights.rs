@@ -306,6 +306,20 @@ async fn what_is_known_goes_on_while_the_hub_is_away_and_changes_are_caught_up_w
 }
 
 #[tokio::test]
+async fn a_name_that_was_never_asked_for_is_known_by_its_tunnel_while_the_hub_is_away() {
+    let world = World::start().await;
+    let _agent = world.tunnel().await;
+    world.hub.set_down(true);
+    let ticket = world.hub.sign(&world.ticket());
+    assert_eq!(world.h1(NAME).await.fetch(with(&ticket)).await.status, 200);
+    // For whoever has no ticket, it is not open.
+    let anonymous = bare(Request::builder().uri("/").header("host", OPEN));
+    assert_eq!(world.h1(OPEN).await.fetch(anonymous).await.status, 401);
+    let unknown = bare(Request::builder().uri("/").header("host", "nobody.hub.localhost"));
+    assert_eq!(world.h1("nobody.hub.localhost").await.fetch(unknown).await.status, 503);
+}
+
+#[tokio::test]
 async fn a_ticket_for_so_many_streams_carries_no_more() {
     let world = World::start().await;
     let _agent = world.tunnel().await;

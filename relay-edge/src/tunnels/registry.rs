@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{InstanceId, ServerId};
 use phlix_protocol::native::close;
 use tokio::sync::watch;
@@ -102,6 +103,15 @@ impl Registry {
         let servers = self.servers();
         let candidates = servers.get(&server)?.iter();
         candidates.filter(|tunnel| tunnel.usable() && !tunnel.stalled()).max_by_key(|tunnel| tunnel.number).cloned()
+    }
+
+    /// The server that has this name by its own tunnel's ticket, which the hub signed.
+    pub(crate) fn named(&self, host: &Hostname) -> Option<ServerId> {
+        let servers = self.servers();
+        let mut tunnels = servers.values().flatten().filter(|tunnel| tunnel.usable());
+        tunnels
+            .find(|tunnel| tunnel.ticket().names.iter().any(|name| name.host == *host))
+            .map(|tunnel| tunnel.slot.server)
     }
 
     /// Every tunnel.
