@@ -1,5 +1,5 @@
 //! Listening sockets: bound here, before anything else starts, so that a taken port is a clear message and a port that
-//! the kernel picked is known to everybody who must name it. Sockets that systemd passes are taken instead.
+//! the kernel picked is known to everybody who must name it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -99,7 +99,7 @@ impl Config {
 }
 
 /// The sockets that an edge serves, bound by the program before anything starts: it must know a port that the kernel picked
-/// before it can name the hub's URL, and systemd may pass them. Given to `Edge::start` and `spawn_thread` beside the
+/// before it can name the hub's URL. Given to `Edge::start` and `spawn_thread` beside the
 /// [`Config`]. All are nonblocking.
 #[derive(Debug)]
 pub struct Sockets {

@@ -163,9 +163,7 @@ impl Console {
             Event::ClaimPending { code, url, expires_in } => {
                 say!("claim code: {code}");
                 say!("claim url: {url}");
-                if std::io::stdout().is_terminal()
-                    && let Ok(code) = QrCode::new(url.as_str())
-                {
+                if let Ok(code) = QrCode::new(url.as_str()) {
                     say!("\n{}", code.render::<Dense1x2>().quiet_zone(true).build());
                 }
                 say!(
