@@ -16,16 +16,7 @@ fn define() -> Command {
     let command = Command::new("doctor")
         .about("Look at settings, database, keys, ports and clock, and name what to fix")
         .after_help("Exit code 0: nothing must be fixed. Run it with the settings that the hub runs with.");
-    let concerns = [
-        Concern::Listen,
-        Concern::Public,
-        Concern::Database,
-        Concern::Secrets,
-        Concern::Accounts,
-        Concern::Relay,
-        Concern::Logs,
-    ];
-    add_flags(command, &concerns)
+    add_flags(command, &Concern::HUB)
 }
 
 /// What a look found.

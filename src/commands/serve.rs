@@ -30,16 +30,7 @@ fn define() -> Command {
                 .value_name("FILE")
                 .help("Write the bound addresses there, as JSON, when everything listens"),
         );
-    let concerns = [
-        Concern::Listen,
-        Concern::Public,
-        Concern::Database,
-        Concern::Secrets,
-        Concern::Accounts,
-        Concern::Relay,
-        Concern::Logs,
-    ];
-    add_flags(command, &concerns)
+    add_flags(command, &Concern::HUB)
 }
 
 fn run(matches: &ArgMatches) -> Result<(), Failure> {

@@ -32,17 +32,7 @@ pub(crate) fn add_flags(mut command: Command, concerns: &[Concern]) -> Command {
 #[cfg(test)]
 pub(crate) fn markdown() -> String {
     let mut out = String::new();
-    let concerns = [
-        Concern::Listen,
-        Concern::Public,
-        Concern::Database,
-        Concern::Secrets,
-        Concern::Accounts,
-        Concern::Relay,
-        Concern::Logs,
-        Concern::Agent,
-    ];
-    for concern in concerns {
+    for concern in Concern::HUB.into_iter().chain([Concern::Agent]) {
         out.push_str(&format!(
             "\n**{}**\n\n| variable | flag | `phlix.toml` | default | meaning |\n|---|---|---|---|---|\n",
             concern.title()

@@ -23,6 +23,10 @@ pub(crate) enum Concern {
 }
 
 impl Concern {
+    /// All that concern the hub; what is left is the agent's.
+    pub(crate) const HUB: [Self; 7] =
+        [Self::Listen, Self::Public, Self::Database, Self::Secrets, Self::Accounts, Self::Relay, Self::Logs];
+
     /// Heading in documents.
     pub(crate) fn title(self) -> &'static str {
         match self {
