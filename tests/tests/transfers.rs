@@ -110,6 +110,8 @@ fn trailers_pass_both_ways() {
             let seen = viewer::json(viewer.send(request).await.unwrap()).await;
             assert_eq!(seen["trailers"], serde_json::json!([["x-checksum", "17"]]), "{protocol:?}");
 
+            // A chunked request was the last of its connection over HTTP/1.1.
+            let mut viewer = world.viewer(protocol).await;
             let answer = viewer.get("/trailers", &[(TICKET, &ticket), ("te", "trailers")]).await;
             let body = answer.into_body().collect().await.unwrap();
             assert_eq!(body.trailers().unwrap()["x-checksum"], "42", "{protocol:?}");
