@@ -107,8 +107,9 @@ async fn viewers_who_read_nothing() {
     }
     let best = *beside.iter().min().unwrap();
     println!("p99 alone {alone:?}, beside {STALLED} stalled viewers {best:?} (rounds: {beside:?})");
-    // Under half a millisecond the timer's own grain would decide.
-    let limit = (alone * 2).max(Duration::from_micros(500));
+    // Two cores carry hub, agent, origin and 65 viewers: below a few of the scheduler's slices, their order would decide.
+    // A viewer who waits for credit that others hold waits for seconds.
+    let limit = (alone * 2).max(Duration::from_millis(5));
     assert!(best <= limit, "p99 rose from {alone:?} to {best:?}");
     drop(stalled);
 }

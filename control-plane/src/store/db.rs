@@ -25,7 +25,7 @@ const READERS: u32 = 8;
 /// For MySQL, of each replica.
 const MYSQL_CONNECTIONS: u32 = 16;
 /// Two transactions that keep killing each other are both told to come back.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 16;
 
 /// The database.
 #[derive(Clone, Debug)]
