@@ -90,8 +90,7 @@ async fn viewers_who_read_nothing() {
     let ticket = world.ticket().await;
     let mut viewer = world.viewer(Protocol::H1).await;
     requests(&mut viewer, &ticket, 100).await;
-    // The best of three rounds, on both sides: a round may be hit by something else on the machine.
-    let alone = best_p99(&mut viewer, &ticket, 3).await;
+    let alone = rounds(&mut viewer, &ticket, stalled_for).await;
 
     let mut stalled = Vec::new();
     for n in 0..STALLED {
@@ -100,17 +99,11 @@ async fn viewers_who_read_nothing() {
         assert_eq!(answer.status(), 200, "viewer {n}");
         stalled.push((client, answer));
     }
-    let since = Instant::now();
-    let mut beside = Vec::new();
-    while since.elapsed() < stalled_for || beside.len() < 3 {
-        beside.push(p99(&mut viewer, &ticket).await);
-    }
-    let best = *beside.iter().min().unwrap();
-    println!("p99 alone {alone:?}, beside {STALLED} stalled viewers {best:?} (rounds: {beside:?})");
-    // Two cores carry hub, agent, origin and 65 viewers: below a few of the scheduler's slices, their order would decide.
-    // A viewer who waits for credit that others hold waits for seconds.
-    let limit = (alone * 2).max(Duration::from_millis(5));
-    assert!(best <= limit, "p99 rose from {alone:?} to {best:?}");
+    let beside = rounds(&mut viewer, &ticket, stalled_for).await;
+    println!("p99 alone {alone:?}, beside {STALLED} stalled viewers {beside:?}");
+    // Under half a millisecond the timer's own grain would decide.
+    let limit = (alone * 2).max(Duration::from_micros(500));
+    assert!(beside <= limit, "p99 rose from {alone:?} to {beside:?}");
     drop(stalled);
 }
 
@@ -133,10 +126,13 @@ async fn p99(viewer: &mut Client, ticket: &str) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-async fn best_p99(viewer: &mut Client, ticket: &str, rounds: usize) -> Duration {
-    let mut best = Duration::MAX;
-    for _ in 0..rounds {
-        best = best.min(p99(viewer, ticket).await);
+/// The median p99 of the rounds in a time: one round may be hit by something else on the machine.
+async fn rounds(viewer: &mut Client, ticket: &str, time: Duration) -> Duration {
+    let begun = Instant::now();
+    let mut rounds = Vec::new();
+    while begun.elapsed() < time || rounds.len() < 5 {
+        rounds.push(p99(viewer, ticket).await);
     }
-    best
+    rounds.sort();
+    rounds[rounds.len() / 2]
 }
