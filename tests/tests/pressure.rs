@@ -101,8 +101,9 @@ async fn viewers_who_read_nothing() {
     }
     let beside = rounds(&mut viewer, &ticket, stalled_for).await;
     println!("p99 alone {alone:?}, beside {STALLED} stalled viewers {beside:?}");
-    // Under half a millisecond the timer's own grain would decide.
-    let limit = (alone * 2).max(Duration::from_micros(500));
+    // Two cores carry hub, agent, origin and 65 viewers: below a few of the scheduler's slices, their order would decide.
+    // A viewer who waits for credit that others hold waits for seconds.
+    let limit = (alone * 2).max(Duration::from_millis(5));
     assert!(beside <= limit, "p99 rose from {alone:?} to {beside:?}");
     drop(stalled);
 }
