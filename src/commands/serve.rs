@@ -50,6 +50,9 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
+    // What settings and secrets say is refused before a port is bound.
+    let mut config = hub::config(&settings, settings.port)?;
+    let (edge_id, edge_key) = secrets::edge_identity(&settings.data_dir)?;
     let sockets = Sockets::bind(&Ports {
         host: settings.host,
         http: settings.port,
@@ -60,9 +63,8 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
     let metrics = sockets.metrics.local_addr()?;
     let public_url = settings.public_url(http.port());
     let names_port = settings.names_port.unwrap_or(tls.port());
-    let (edge_id, edge_key) = secrets::edge_identity(&settings.data_dir)?;
 
-    let mut config = hub::config(&settings, http.port())?;
+    config.public_url = public_url.clone();
     config.names_port = names_port;
     config.listen = (Ipv4Addr::LOCALHOST, settings.control_port).into();
     let control_plane = ControlPlane::start(config).await?;

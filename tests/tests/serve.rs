@@ -86,7 +86,7 @@ fn wrong_settings_are_refused_before_a_port_opens() {
     let home = tempfile::tempdir().unwrap();
     for (name, value, part) in [
         ("HUB_PORT", "eighty", "HUB_PORT"),
-        ("HUB_DATABASE_URL", "postgres://x/y", "sqlite://"),
+        ("HUB_DATABASE_URL", "postgres://x/y", "HUB_DATABASE_URL"),
         ("TRUSTED_PROXIES", "everybody", "TRUSTED_PROXIES"),
         ("HUB_PUBLIC_URL", "not a url", "HUB_PUBLIC_URL"),
     ] {
