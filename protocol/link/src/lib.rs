@@ -1,0 +1,1 @@
+//! One connection between an agent and an edge, whichever transport carries it.
