@@ -20,9 +20,10 @@ fn workspace() -> PathBuf {
 const CRATES: &[(&str, &[&str])] = &[
     ("phlix-protocol", &[]),
     ("phlix-certs", &[]),
+    ("phlix-link", &["phlix-protocol"]),
     ("phlix-control-plane", &["phlix-protocol", "phlix-certs"]),
-    ("phlix-relay-edge", &["phlix-protocol", "phlix-certs"]),
-    ("phlix-server-agent", &["phlix-protocol", "phlix-certs"]),
+    ("phlix-relay-edge", &["phlix-protocol", "phlix-certs", "phlix-link"]),
+    ("phlix-server-agent", &["phlix-protocol", "phlix-certs", "phlix-link"]),
 ];
 
 #[test]
