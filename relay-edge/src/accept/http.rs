@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::io::{Timed, UnderWay};
 use super::{Stage, Stages, reached};
+use crate::body::ViewerBody;
 use crate::config::{Limits, Timeouts};
 use crate::limits::{Gauge, Place};
 use crate::metrics::Metrics;
@@ -161,7 +162,7 @@ impl Viewers {
                 // A body may have had a Content-Length, too, which hyper passes over: then nothing that follows on this
                 // connection may be believed (RFC 9112 s.6.1).
                 let last = request.headers().contains_key(TRANSFER_ENCODING);
-                let mut answer = road.travel(request, &visit, Box::new(token)).await;
+                let mut answer = road.travel(request.map(ViewerBody::Hyper), &visit, Box::new(token)).await;
                 if last {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -197,10 +198,10 @@ impl Viewers {
             // A viewer that opens streams only to reset them is done after so many.
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(100);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
             async move {
-                let mut answer = road.travel(request, &visit, Box::new(token)).await;
+                let mut answer = road.travel(request.map(ViewerBody::Hyper), &visit, Box::new(token)).await;
                 // It would be about the whole connection, which HTTP/2 does not say so.
                 answer.headers_mut().remove(CONNECTION);
                 Ok::<_, Infallible>(answer)

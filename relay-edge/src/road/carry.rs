@@ -14,7 +14,6 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use phlix_protocol::native::stream::{StreamHeader, StreamStatus};
 use tokio::time::Sleep;
 
@@ -24,7 +23,7 @@ use super::headers;
 use super::live::Listed;
 use super::locate::offline;
 use super::refusal::{Refusal, malformed};
-use crate::body::{self, Body, BodyError};
+use crate::body::{self, Body, BodyError, ViewerBody};
 use crate::tunnels::activity::Activity;
 use crate::tunnels::{LegBody, LegError, PoolKey, Tunnel, Who};
 use phlix_protocol::hostname::Hostname;
@@ -45,7 +44,7 @@ pub(crate) struct Errand<'a> {
 pub(crate) async fn carry(
     tunnel: &Arc<Tunnel>,
     mut head: Parts,
-    incoming: Incoming,
+    incoming: ViewerBody,
     errand: Errand<'_>,
     listed: Listed,
     activity: Arc<Activity>,
@@ -109,7 +108,7 @@ fn origin_form(head: &Parts) -> Result<http::Uri, Refusal> {
 }
 
 /// What the viewer expects before it sends its body (RFC 9110 s.10.1.1).
-fn expectation(head: &mut Parts, incoming: &Incoming) -> Result<Option<Arc<Gate>>, Refusal> {
+fn expectation(head: &mut Parts, incoming: &ViewerBody) -> Result<Option<Arc<Gate>>, Refusal> {
     let Some(expect) = head.headers.get(EXPECT) else { return Ok(None) };
     if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Refusal::new(
@@ -199,7 +198,7 @@ impl Gate {
 
 /// A viewer's body on its way down.
 struct ToOrigin {
-    incoming: Incoming,
+    incoming: ViewerBody,
     /// Closed until 100, or until the origin has thought long enough.
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
     activity: Arc<Activity>,
@@ -229,7 +228,7 @@ impl http_body::Body for ToOrigin {
                 this.activity.set_request_sent();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Viewer(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(Some(Ok(mut frame))) => {
                 this.activity.touch(Instant::now());
                 this.taken.add(frame.data_ref().map_or(0, Bytes::len));

@@ -10,12 +10,11 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::account::Taken;
 use super::headers::{self, Viewer};
 use super::refusal::{Refusal, hub_away};
-use crate::body::{self, Body, BodyError};
+use crate::body::{self, Body, BodyError, ViewerBody};
 use crate::uplink::Uplink;
 
 /// How far a visitor's connection is trusted with cookies (trust s.6.3).
@@ -29,7 +28,7 @@ pub(crate) enum Cookies {
 pub(crate) async fn pass_on(
     uplink: &Uplink,
     mut head: Parts,
-    incoming: Incoming,
+    incoming: ViewerBody,
     viewer: &Viewer<'_>,
     cookies: Cookies,
     taken: Taken,
@@ -70,7 +69,7 @@ pub(crate) async fn pass_on(
 
 /// A viewer's body on its way to the control plane.
 struct ToHub {
-    incoming: Incoming,
+    incoming: ViewerBody,
     taken: Taken,
 }
 
@@ -83,7 +82,7 @@ impl http_body::Body for ToHub {
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             self.taken.add(frame.data_ref().map_or(0, Bytes::len));
         }
-        polled.map_err(BodyError::Viewer)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -25,7 +25,6 @@ use std::time::Instant;
 use http::header::{COOKIE, HOST};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::token::{Access, Tls};
 use phlix_protocol::uplink::{EdgeRole, Route, ServerKind};
@@ -37,7 +36,7 @@ use self::hub::Cookies;
 use self::live::Live;
 use self::refusal::{Refusal, hub_away, unknown_host};
 use self::resolve::{Asked, Door, Hosts, resolve};
-use crate::body::Body;
+use crate::body::{Body, ViewerBody};
 use crate::clock;
 use crate::config::Config;
 use crate::limits::Misses;
@@ -129,7 +128,7 @@ impl Road {
     /// One request, to its answer. `over` is dropped when the answer's last byte is out, or nobody wants it any more.
     pub(crate) async fn travel(
         &self,
-        request: Request<Incoming>,
+        request: Request<ViewerBody>,
         visit: &Visit,
         over: Box<dyn Send + Sync>,
     ) -> Response<Body> {
@@ -149,7 +148,7 @@ impl Road {
     async fn walk(
         &self,
         head: Parts,
-        body: Incoming,
+        body: ViewerBody,
         visit: &Visit,
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
@@ -196,7 +195,7 @@ impl Road {
     async fn to_name(
         &self,
         head: Parts,
-        body: Incoming,
+        body: ViewerBody,
         host: Hostname,
         visit: &Visit,
         from: &Caller,
@@ -282,7 +281,7 @@ impl Road {
     async fn to_hub(
         &self,
         head: Parts,
-        body: Incoming,
+        body: ViewerBody,
         visit: &Visit,
         from: &Caller,
         account: &Account,
