@@ -9,7 +9,7 @@ set -euo pipefail
 
 target=${1:?which target: run, check or test}
 
-# probe | package | why. A probe is a command, or a path where it starts with a slash.
+# probe | package | why. A probe is a command, a path where it starts with a slash, or a module of Debian's Python.
 run_packages='
 cc                            | gcc             | compiles the C of aws-lc (TLS) and SQLite
 /usr/include/stdio.h          | libc6-dev       | its headers
@@ -26,6 +26,9 @@ ffmpeg                        | ffmpeg          | makes the videos that are play
 /usr/sbin/nginx               | nginx-light     | a real origin
 curl                          | curl            | a client that is not ours, over HTTP/1.1 and HTTP/2
 h2load                        | nghttp2-client  | many HTTP/2 viewers at once
+gtlsclient                    | ngtcp2-client   | a client that is not ours, over HTTP/3
+slowhttptest                  | slowhttptest    | viewers who send and read as slowly as they can
+python:ensurepip              | python3-venv    | makes the Python of tests/python
 '
 
 say() { printf '%s\n' "$*" >&2; }
@@ -33,6 +36,7 @@ say() { printf '%s\n' "$*" >&2; }
 have() {
   case $1 in
     /*) [ -e "$1" ] ;;
+    python:*) /usr/bin/python3 -c "import ${1#python:}" >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
   esac
 }

@@ -44,6 +44,12 @@ run() {
   [ "$status" -eq 0 ] || broken+=("$name")
 }
 
+# The Python of the stories, which find it in PHLIX_TEST_PYTHON.
+python() {
+  must "Python" deploy/dev/python.sh
+  PHLIX_TEST_PYTHON=$(deploy/dev/python.sh) && export PHLIX_TEST_PYTHON
+}
+
 # A check that passes or fails as a whole.
 whole() {
   run "$@"
@@ -125,6 +131,7 @@ case $suite in
     whole "web UI: types" npm --prefix web-ui run typecheck
     whole "web UI: generated client" npm --prefix web-ui run check:gen
     node_tests "web UI: unit tests" npm --prefix web-ui test
+    python
     must "build" cargo build --workspace --all-targets --locked
     must "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo_tests "all Rust tests" cargo test --workspace --locked --no-fail-fast
@@ -133,6 +140,7 @@ case $suite in
     ;;
   test-slow)
     must "web UI: packages and build" deploy/dev/web-ui.sh
+    python
     must "build" cargo build --workspace --all-targets --locked
     export PHLIX_TEST_FULL=1
     cargo_tests "stories at full size" cargo test --workspace --locked --no-fail-fast --test '*'

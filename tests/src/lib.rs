@@ -19,6 +19,7 @@ pub mod media;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod viewer;
 pub mod wait;
 pub mod world;
