@@ -10,6 +10,7 @@ pub mod keys;
 pub mod native;
 pub mod token;
 pub mod uplink;
+pub mod ws;
 
 /// Base64url without padding (RFC 4648 s.5), the only base64 on our own wires.
 pub mod b64 {
