@@ -1,0 +1,231 @@
+//! The connection itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use phlix_protocol::native::EXPORTER_LABEL;
+use quinn::VarInt;
+
+use crate::end::End;
+use crate::health::Sample;
+use crate::measured::Watched;
+use crate::stream::{Priority, RecvStream, SendStream};
+
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Quic,
+    WebSocket,
+}
+
+impl Transport {
+    /// The word in logs, metrics and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A connection; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Link(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Quic(Quic),
+}
+
+#[derive(Debug, Clone)]
+struct Quic {
+    connection: quinn::Connection,
+    /// The dialler's: it owns the socket, and sends the close.
+    endpoint: Option<quinn::Endpoint>,
+    stream_window: u32,
+    seen: Arc<Seen>,
+}
+
+/// What the last progress was, and what had been sent then.
+#[derive(Debug, Default)]
+struct Seen {
+    progress: AtomicU64,
+    eliciting: AtomicU64,
+}
+
+impl Link {
+    /// Over a QUIC connection that came to us, whose streams may each have `stream_window` bytes in flight towards us.
+    pub fn quic(connection: quinn::Connection, stream_window: u32) -> Self {
+        Self(Kind::Quic(Quic { connection, endpoint: None, stream_window, seen: Arc::default() }))
+    }
+
+    /// Over a QUIC connection that was dialled from an endpoint of its own.
+    pub fn quic_dialled(endpoint: quinn::Endpoint, connection: quinn::Connection, stream_window: u32) -> Self {
+        Self(Kind::Quic(Quic { connection, endpoint: Some(endpoint), stream_window, seen: Arc::default() }))
+    }
+
+    pub fn transport(&self) -> Transport {
+        match &self.0 {
+            Kind::Quic(_) => Transport::Quic,
+        }
+    }
+
+    /// The control channel, as the agent opens it: once, before anything else.
+    pub async fn open_control(&self) -> Result<(SendStream, RecvStream), End> {
+        match &self.0 {
+            Kind::Quic(quic) => {
+                let (send, recv) = self.quic_streams(quic.connection.open_bi().await)?;
+                send.set_priority(Priority::Control);
+                Ok((send, recv))
+            }
+        }
+    }
+
+    /// The control channel, as the edge takes it: once, before anything else.
+    pub async fn accept_control(&self) -> Result<(SendStream, RecvStream), End> {
+        match &self.0 {
+            Kind::Quic(quic) => {
+                let (send, recv) = self.quic_streams(quic.connection.accept_bi().await)?;
+                send.set_priority(Priority::Control);
+                Ok((send, recv))
+            }
+        }
+    }
+
+    /// A new stream. Waits while the peer grants none.
+    pub async fn open(&self) -> Result<(SendStream, RecvStream), End> {
+        match &self.0 {
+            Kind::Quic(quic) => self.quic_streams(quic.connection.open_bi().await),
+        }
+    }
+
+    /// The next stream that the peer opens.
+    pub async fn accept(&self) -> Result<(SendStream, RecvStream), End> {
+        match &self.0 {
+            Kind::Quic(quic) => self.quic_streams(quic.connection.accept_bi().await),
+        }
+    }
+
+    fn quic_streams(
+        &self,
+        opened: Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>,
+    ) -> Result<(SendStream, RecvStream), End> {
+        let (send, recv) = opened?;
+        let send = SendStream::from(send);
+        send.set_priority(Priority::Fresh);
+        Ok((send, recv.into()))
+    }
+
+    /// 32 bytes that both ends of the TLS connection know and nobody else; `None` where TLS does not end here.
+    //= trust s.3
+    pub fn exporter(&self) -> Option<[u8; 32]> {
+        let mut exported = [0; 32];
+        match &self.0 {
+            Kind::Quic(quic) => {
+                quic.connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").ok()?;
+                Some(exported)
+            }
+        }
+    }
+
+    /// Ends the connection; the peer hears code and reason.
+    pub fn close(&self, code: u32, reason: &str) {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.close(VarInt::from_u32(code), reason.as_bytes()),
+        }
+    }
+
+    /// Completes when the connection has ended, and says why.
+    pub async fn closed(&self) -> End {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.closed().await.into(),
+        }
+    }
+
+    /// Why the connection has ended, where it has.
+    pub fn close_reason(&self) -> Option<End> {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.close_reason().map(End::from),
+        }
+    }
+
+    /// Completes when a close has been sent, on a connection that was dialled from here. May never: bound it by time.
+    pub async fn flushed(&self) {
+        match &self.0 {
+            Kind::Quic(quic) => {
+                if let Some(endpoint) = &quic.endpoint {
+                    endpoint.wait_idle().await;
+                }
+            }
+        }
+    }
+
+    /// What all streams together may have in flight towards us, in bytes.
+    pub fn set_receive_window(&self, bytes: u32) {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.set_receive_window(VarInt::from_u32(bytes)),
+        }
+    }
+
+    /// How many streams the peer may have open at once, the control channel aside.
+    pub fn set_max_streams(&self, streams: u32) {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams)),
+        }
+    }
+
+    /// How many answers that nobody reads a window of so many bytes bears: they may hold three quarters of it.
+    pub fn unread_borne(&self, window: u32) -> usize {
+        match &self.0 {
+            Kind::Quic(quic) => {
+                let borne = u64::from(window) * 3 / 4 / u64::from(quic.stream_window.max(1));
+                usize::try_from(borne).unwrap_or(usize::MAX).max(1)
+            }
+        }
+    }
+
+    /// The round trip, as the transport last measured it.
+    pub fn rtt(&self) -> Duration {
+        match &self.0 {
+            Kind::Quic(quic) => quic.connection.rtt(),
+        }
+    }
+
+    /// How the data path does, for [`crate::PathHealth`].
+    pub fn sample(&self) -> Sample {
+        match &self.0 {
+            Kind::Quic(quic) => quic.sample(),
+        }
+    }
+}
+
+impl Quic {
+    fn sample(&self) -> Sample {
+        let stats = self.connection.stats();
+        let sent = &stats.frame_tx;
+        // What must be acknowledged, less CRYPTO, which belongs to the handshake (RFC 9002 s.2).
+        let eliciting = sent.stream
+            + sent.ping
+            + sent.max_data
+            + sent.max_stream_data
+            + sent.max_streams_bidi
+            + sent.reset_stream
+            + sent.stop_sending
+            + sent.data_blocked
+            + sent.stream_data_blocked;
+        // A path that changes gets another controller: asked anew each time.
+        let watched = self.connection.congestion_state().into_any().downcast::<Watched>();
+        let progress = watched.map_or(stats.frame_rx.acks, |watched| watched.progress());
+        if self.seen.progress.swap(progress, Ordering::Relaxed) != progress {
+            self.seen.eliciting.store(eliciting, Ordering::Relaxed);
+        }
+        Sample { outstanding: self.seen.eliciting.load(Ordering::Relaxed) != eliciting, progress }
+    }
+}
