@@ -22,6 +22,8 @@ pub(crate) enum BodyError {
     Origin(#[source] hyper::Error),
     #[error("the control plane's body ended early")]
     Hub(#[source] hyper::Error),
+    #[error("the tunnel was lost")]
+    TunnelLost,
     #[error("nothing moved for too long")]
     Stalled,
     #[error("the right to this transfer was withdrawn")]

@@ -193,6 +193,8 @@ pub struct Timeouts {
     pub path_stalled: Duration,
     /// A tunnel whose bytes nobody acknowledges is closed.
     pub path_dead: Duration,
+    /// How long another tunnel is waited for when one dies under an exchange, from its death.
+    pub resume: Duration,
     /// An idle connection to an origin.
     pub idle_leg: Duration,
     /// Between two presence reports, at most.
@@ -219,6 +221,8 @@ impl Default for Timeouts {
             hello: Duration::from_secs(10),
             path_stalled: Duration::from_secs(2),
             path_dead: Duration::from_secs(10),
+            // An agent dials again within a second of hearing of the death; a player's buffer bridges 10 s.
+            resume: Duration::from_secs(10),
             idle_leg: Duration::from_secs(10),
             // The lease ends after 30 s of silence.
             presence: Duration::from_secs(8),

@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) refusals: IntCounterVec,
     pub(crate) cuts: IntCounter,
     pub(crate) relieved: IntCounter,
+    pub(crate) resumes: IntCounterVec,
     pub(crate) tunnels: IntGauge,
     pub(crate) tunnels_opened: IntCounter,
     pub(crate) tunnels_refused: IntCounterVec,
@@ -136,6 +137,11 @@ impl Metrics {
             relieved: counter(
                 "phlix_edge_unread_resets_total",
                 "Answers reset because their viewers did not read and held a tunnel's credit",
+            )?,
+            resumes: counters(
+                "phlix_edge_resumes_total",
+                "Exchanges whose tunnel died, by what was still missing (head, body) and what came of it",
+                &["missing", "outcome"],
             )?,
             tunnels: gauge("phlix_edge_tunnels_open", "Tunnels open now")?,
             tunnels_opened: counter("phlix_edge_tunnels_opened_total", "Tunnels that were let in")?,

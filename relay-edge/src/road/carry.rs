@@ -23,13 +23,16 @@ use super::headers;
 use super::live::Listed;
 use super::locate::offline;
 use super::refusal::{Refusal, malformed};
+use super::resume::{Exchange, Lasting, Means};
 use crate::body::{self, Body, BodyError, ViewerBody};
 use crate::tunnels::activity::Activity;
-use crate::tunnels::{LegBody, LegError, PoolKey, Tunnel, Who};
+use crate::tunnels::{LegError, PoolKey, Tunnel, Who};
 use phlix_protocol::hostname::Hostname;
+use phlix_protocol::ids::ServerId;
 
 /// What goes down the tunnel, and for whom.
 pub(crate) struct Errand<'a> {
+    pub(crate) server: ServerId,
     pub(crate) host: Hostname,
     /// `None` at an open name.
     pub(crate) viewer: Option<&'a Viewer>,
@@ -38,6 +41,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) said: headers::Viewer<'a>,
     pub(crate) expect_continue: Duration,
     pub(crate) taken: Taken,
+    /// By which it is asked again when its tunnel dies.
+    pub(crate) resumes: &'a Arc<Means>,
 }
 
 /// Carries one exchange.
@@ -59,32 +64,38 @@ pub(crate) async fn carry(
         head.headers.remove(CONTENT_LENGTH);
     }
 
-    let body = if incoming.is_end_stream() {
+    let bodyless = incoming.is_end_stream();
+    let body = if bodyless {
         activity.set_request_sent();
         body::empty()
     } else {
         let gate = gate.clone().map(|gate| (gate, Box::pin(tokio::time::sleep(errand.expect_continue))));
         ToOrigin { incoming, gate, activity: Arc::clone(&activity), taken: errand.taken }.boxed_unsync()
     };
-    let mut request = Request::from_parts(head, body);
-    if let Some(gate) = gate {
-        hyper::ext::on_informational(&mut request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE {
-                gate.open();
-            }
-        });
-    }
-
     let who = match errand.viewer {
         Some(viewer) => Who::SignedIn(viewer.claims.sub, viewer.claims.sid, viewer.claims.share_id),
         None => Who::Connection(errand.connection),
     };
     let key = PoolKey { host: errand.host.clone(), who };
-    let header = StreamHeader::http(errand.host, errand.viewer.map(|viewer| viewer.ticket.clone()));
-    let response = tunnel
-        .request(key, header, request, &activity)
-        .await
-        .map_err(|error| explain(&error, errand.viewer.is_some()))?;
+    let (answered, again) = if bodyless && Exchange::is_repeatable(&head.method) {
+        let mut exchange = Exchange::new(errand.resumes, errand.server, errand.viewer, head, key, &activity);
+        match exchange.ask(tunnel).await {
+            Ok((response, tunnel)) => (Ok(response), Some((exchange, tunnel))),
+            Err(error) => (Err(error), None),
+        }
+    } else {
+        let mut request = Request::from_parts(head, body);
+        if let Some(gate) = gate {
+            hyper::ext::on_informational(&mut request, move |answer| {
+                if answer.status() == StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        let header = StreamHeader::http(errand.host, errand.viewer.map(|viewer| viewer.ticket.clone()));
+        (tunnel.request(key, header, request, &activity).await, None)
+    };
+    let response = answered.map_err(|error| explain(&error, errand.viewer.is_some()))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(broken_off());
     }
@@ -94,6 +105,10 @@ pub(crate) async fn carry(
         head.headers.remove(CONTENT_LENGTH);
     }
     listed.entry.set_flow(body.flow());
+    let body = match again {
+        Some((exchange, tunnel)) => Lasting::new(body, &head, exchange, &listed.entry, tunnel),
+        None => Lasting::plain(body),
+    };
     let mut answer = Response::new(FromOrigin { body, listed, held: None }.boxed_unsync());
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
@@ -256,7 +271,7 @@ impl http_body::Body for ToOrigin {
 
 /// An origin's body on its way to the viewer. Listed as long as it runs.
 struct FromOrigin {
-    body: LegBody,
+    body: Lasting,
     listed: Listed,
     /// Until the ticket's rate allows more.
     held: Option<Pin<Box<Sleep>>>,

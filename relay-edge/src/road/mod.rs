@@ -16,6 +16,7 @@ mod pace;
 mod paths;
 pub(crate) mod refusal;
 pub(crate) mod resolve;
+mod resume;
 mod sign_in;
 
 use std::net::IpAddr;
@@ -59,6 +60,7 @@ pub(crate) struct Road {
     pub(crate) live: Arc<Live>,
     tickets: Tickets,
     misses: Misses,
+    resumes: Arc<resume::Means>,
 }
 
 /// A visitor's connection.
@@ -106,6 +108,12 @@ impl Road {
             live: Live::new(Arc::clone(metrics)),
             tickets: Tickets::new(config.limits.cache_entries, config.timeouts.uplink),
             misses: Misses::new(config.limits.misses_per_minute),
+            resumes: Arc::new(resume::Means {
+                tunnels: Arc::clone(tunnels),
+                uplink: Arc::clone(uplink),
+                metrics: Arc::clone(metrics),
+                patience: config.timeouts.resume,
+            }),
             config: Arc::clone(config),
         })
     }
@@ -206,9 +214,7 @@ impl Road {
         let registry = &self.tunnels.registry;
 
         // Open needs two words, the directory's and the tunnel ticket's; a legacy server has neither (trust s.4.1).
-        let open = route.access == Access::Open
-            && route.kind == ServerKind::Generic
-            && locate::agent_agrees_open(registry, route.server_id, &host);
+        let open = is_open(&route) && locate::agent_agrees_open(registry, route.server_id, &host);
         let viewer = if open {
             None
         } else {
@@ -239,12 +245,14 @@ impl Road {
         })?;
         let authority = authority(&host, self.names_port);
         let errand = carry::Errand {
+            server: route.server_id,
             host,
             viewer: viewer.as_ref(),
             connection: visit.number,
             said: headers::Viewer { address: from.address, proto: "https", host: &authority },
             expect_continue: self.config.timeouts.expect_continue,
             taken: account.taken(),
+            resumes: &self.resumes,
         };
         let mut response = carry::carry(&tunnel, head, body, errand, listed, activity).await?;
         if let Some(viewer) = renewing
@@ -323,6 +331,11 @@ impl Road {
             }
         }
     }
+}
+
+/// The directory's word that a name is open; the tunnel ticket's is the other one.
+fn is_open(route: &Route) -> bool {
+    route.access == Access::Open && route.kind == ServerKind::Generic
 }
 
 /// Host and, where it is not https's own, port.

@@ -162,7 +162,8 @@ fn classify(error: hyper::Error, activity: &Activity) -> LegError {
     if error.is_parse_too_large() { LegError::HeadTooLarge } else { LegError::Origin(error) }
 }
 
-fn is_idempotent(method: &Method) -> bool {
+/// Whether a request may be made twice.
+pub(crate) fn is_idempotent(method: &Method) -> bool {
     // RFC 9110 s.9.2.2, less TRACE, which does not come here.
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
@@ -339,8 +340,10 @@ impl http_body::Body for LegBody {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     this.activity.set_reset(ResetCode::OriginFailed);
-                    guard.take();
-                    return Poll::Ready(Some(Err(BodyError::Origin(error))));
+                    // A stream that ends with its tunnel says nothing of the origin.
+                    let lost = guard.take().is_some_and(|flowing| flowing.tunnel.closed());
+                    let error = if lost { BodyError::TunnelLost } else { BodyError::Origin(error) };
+                    return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Pending => {}
             }

@@ -14,7 +14,7 @@ pub(crate) mod registry;
 mod stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 
 use self::activity::Activity;
 use self::flows::Flows;
-pub(crate) use self::leg::{Flow, LegBody, LegError};
+pub(crate) use self::leg::{Flow, LegBody, LegError, is_idempotent};
 use self::pool::Pool;
 pub(crate) use self::pool::{PoolKey, Who};
 use self::stream::TunnelStream;
@@ -57,6 +57,7 @@ pub(crate) struct Tunnel {
     ticket: RwLock<Arc<TunnelTicket>>,
     stalled: AtomicBool,
     draining: AtomicBool,
+    ended: OnceLock<Instant>,
     streams: Arc<Semaphore>,
     pool: Pool,
     flows: Flows,
@@ -133,8 +134,15 @@ impl Tunnel {
         self.connection.close_reason().is_some()
     }
 
+    /// When its end was noticed.
+    pub(crate) fn ended_at(&self) -> Option<Instant> {
+        self.ended.get().copied()
+    }
+
     /// Ends the tunnel, with a reason that the agent can tell apart.
     pub(crate) fn close(&self, code: u32, reason: &str) {
+        // The first end counts.
+        let _ = self.ended.set(Instant::now());
         self.connection.close(code.into(), reason.as_bytes());
         self.pool.clear();
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use phlix_protocol::ids::TunnelId;
@@ -142,6 +142,7 @@ impl Tunnels {
             ticket: RwLock::new(Arc::new(ticket)),
             stalled: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            ended: OnceLock::new(),
             streams: Arc::new(Semaphore::new(streams)),
             flows: Flows::new(self.config.windows.receive, self.config.windows.stream_receive),
             pool: Pool::new(limits.idle_legs, timeouts.idle_leg),
@@ -216,7 +217,11 @@ impl Tunnels {
                             "viewers who don't read gave way to those who do");
                     }
                     match health.observe(Sample::from(&tunnel.connection.stats()), now) {
-                        Health::Moving => tunnel.stalled.store(false, Ordering::Relaxed),
+                        Health::Moving => {
+                            if tunnel.stalled.swap(false, Ordering::Relaxed) {
+                                self.registry.tell_of_change();
+                            }
+                        }
                         Health::Stalled => {
                             if !tunnel.stalled.swap(true, Ordering::Relaxed) {
                                 tracing::warn!(server.id = %tunnel.slot.server, tunnel.id = %tunnel.id,

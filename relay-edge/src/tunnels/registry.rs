@@ -20,6 +20,8 @@ pub(crate) struct Registry {
     next: AtomicU64,
     limit: usize,
     draining: watch::Sender<bool>,
+    /// Rises whenever who waits for a tunnel should look again.
+    changes: watch::Sender<u64>,
 }
 
 /// Why a tunnel was not let in.
@@ -35,7 +37,13 @@ pub(crate) enum NotEntered {
 
 impl Registry {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { servers: Mutex::default(), next: AtomicU64::new(1), limit, draining: watch::channel(false).0 }
+        Self {
+            servers: Mutex::default(),
+            next: AtomicU64::new(1),
+            limit,
+            draining: watch::channel(false).0,
+            changes: watch::channel(0).0,
+        }
     }
 
     /// Number of the next tunnel.
@@ -83,7 +91,18 @@ impl Registry {
         for other in replaced {
             other.close(close::REPLACED, "a newer tunnel took over");
         }
+        self.tell_of_change();
         Ok(())
+    }
+
+    /// A tunnel came, one that had stalled moves again, or none will come any more: who waits for one looks again.
+    pub(super) fn tell_of_change(&self) {
+        self.changes.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// Changes whenever `pick` may find what it did not find before, and when the edge drains.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// A tunnel ended.
@@ -122,6 +141,12 @@ impl Registry {
     /// No tunnel is let in any more, and those that are there tell their agents to go elsewhere.
     pub(crate) fn drain(&self) {
         self.draining.send_replace(true);
+        self.tell_of_change();
+    }
+
+    /// Whether no tunnel is let in any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// Turns true when the edge drains.
