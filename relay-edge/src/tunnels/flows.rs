@@ -21,7 +21,7 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// The list.
 pub(super) struct Flows {
     state: Arc<Mutex<State>>,
-    /// Unread answers that are borne: three quarters of the connection's window at most.
+    /// Unread answers that are borne.
     bearable: usize,
 }
 
@@ -45,10 +45,9 @@ impl Drop for Listed {
 }
 
 impl Flows {
-    /// For a connection's window and a stream's.
-    pub(super) fn new(connection: u32, stream: u32) -> Self {
-        let bearable = u64::from(connection) * 3 / 4 / u64::from(stream.max(1));
-        Self { state: Arc::default(), bearable: usize::try_from(bearable).unwrap_or(usize::MAX).max(1) }
+    /// For a connection that bears so many unread answers.
+    pub(super) fn new(bearable: usize) -> Self {
+        Self { state: Arc::default(), bearable }
     }
 
     pub(super) fn list(&self, activity: Arc<Activity>, flow: Flow) -> Listed {
@@ -93,8 +92,7 @@ mod tests {
     fn those_who_have_not_read_for_longest_give_way_and_those_who_wait_do_not() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        // Three quarters of 8 are 6, three of 2.
-        let flows = Flows::new(8, 2);
+        let flows = Flows::new(3);
         let mut listed = Vec::new();
         let activities: Vec<_> = (0..5)
             .map(|number| {

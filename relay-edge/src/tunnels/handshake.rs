@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use phlix_link::{Link, RecvStream, SendStream};
 use phlix_protocol::b64;
 use phlix_protocol::ids::EdgeId;
+use phlix_protocol::native::VERSION;
 use phlix_protocol::native::control::{
     Binding, Challenge, ControlError, Decoder, Hello, Message, Received, Refused, RefusedCode, encode,
 };
 use phlix_protocol::native::proof::{ChannelBinding, challenge_input, proof_input};
-use phlix_protocol::native::{EXPORTER_LABEL, VERSION};
 use phlix_protocol::token::{self, TokenError, TunnelTicket};
 
-use super::quic::Tunnels;
+use super::native::Tunnels;
 use super::registry::NotEntered;
 use crate::{clock, random};
 
@@ -33,13 +34,13 @@ pub(super) enum ControlFailure {
 
 /// The first stream.
 pub(super) struct Control {
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    send: SendStream,
+    recv: RecvStream,
     decoder: Decoder,
 }
 
 impl Control {
-    pub(super) fn new(send: quinn::SendStream, recv: quinn::RecvStream) -> Self {
+    pub(super) fn new(send: SendStream, recv: RecvStream) -> Self {
         Self { send, recv, decoder: Decoder::new() }
     }
 
@@ -128,11 +129,7 @@ pub(super) fn refusal(code: RefusedCode, reason: &str, retry_after: Option<Durat
 }
 
 /// Reads `hello`, challenges, checks the proof.
-pub(super) async fn prove(
-    tunnels: &Tunnels,
-    connection: &quinn::Connection,
-    control: &mut Control,
-) -> Result<Proved, NotProved> {
+pub(super) async fn prove(tunnels: &Tunnels, link: &Link, control: &mut Control) -> Result<Proved, NotProved> {
     let received = control.next().await?;
     let Message::Hello(hello) = received.message else { return Err(ControlFailure::OutOfTurn.into()) };
     if !hello.versions.contains(&VERSION) {
@@ -158,10 +155,7 @@ pub(super) async fn prove(
     control.write(&wire).await?;
 
     let Message::Proof(proof) = control.next().await?.message else { return Err(ControlFailure::OutOfTurn.into()) };
-    let mut exported = [0; 32];
-    connection
-        .export_keying_material(&mut exported, EXPORTER_LABEL, b"")
-        .map_err(|_| NotProved::refused(RefusedCode::Internal, "the connection exports no key"))?;
+    let exported = link.exporter().ok_or(NotProved::refused(RefusedCode::Internal, "the connection exports no key"))?;
     let transcript = proof_input(&received.json, &wire[4..], ChannelBinding::Exporter(exported));
     let signature = b64::decode_array::<64>(&proof.signature).unwrap_or([0; 64]);
     if !ticket.cnf.jwk.verifies(&transcript, &signature) {

@@ -1,15 +1,13 @@
 //! Tunnels to home servers, behind one handle.
 //!
-//! The road knows `Tunnel::request` and nothing of what carries it. Today that is QUIC alone; a second kind turns the
-//! handle's inside into an enum.
+//! The road knows `Tunnel::request` and nothing of what carries it: a native tunnel is a `Link`, over QUIC or WebSocket.
 
 pub(crate) mod activity;
 mod flows;
 mod handshake;
-mod health;
 mod leg;
+pub(crate) mod native;
 mod pool;
-pub(crate) mod quic;
 pub(crate) mod registry;
 mod stream;
 
@@ -19,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use phlix_link::Link;
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{InstanceId, ServerId, TunnelId};
-use phlix_protocol::native::stream::{ResetCode, StreamHeader};
+use phlix_protocol::native::stream::StreamHeader;
 use phlix_protocol::token::{Access, TunnelTicket};
 use tokio::sync::Semaphore;
 
@@ -32,9 +31,6 @@ use self::pool::Pool;
 pub(crate) use self::pool::{PoolKey, Who};
 use self::stream::TunnelStream;
 use crate::body::Body;
-
-/// Priority of a relayed connection's stream: below the control channel.
-const REQUEST_PRIORITY: i32 = 0;
 
 /// How long an agent may take to grant a stream.
 const OPEN: Duration = Duration::from_secs(2);
@@ -53,7 +49,7 @@ pub(crate) struct Tunnel {
     pub(crate) slot: Slot,
     /// Rises with each tunnel of this edge: the newest is the highest.
     pub(crate) number: u64,
-    connection: quinn::Connection,
+    link: Link,
     ticket: RwLock<Arc<TunnelTicket>>,
     stalled: AtomicBool,
     draining: AtomicBool,
@@ -98,9 +94,7 @@ impl Tunnel {
         };
         let header = header.encode().map_err(|_| LegError::TooMany)?;
         let opening = async {
-            let (send, recv) = self.connection.open_bi().await.map_err(|_| LegError::TunnelLost)?;
-            // The stream is fresh: a failure shows with its first write.
-            let _ = send.set_priority(REQUEST_PRIORITY);
+            let (send, recv) = self.link.open().await.map_err(|_| LegError::TunnelLost)?;
             let mut stream = TunnelStream::new(send, recv, permit, Arc::clone(activity));
             stream.say(Bytes::from(header)).await.map_err(|_| LegError::TunnelLost)?;
             Ok(stream)
@@ -121,7 +115,7 @@ impl Tunnel {
 
     /// Whether new streams may come here.
     pub(crate) fn usable(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.connection.close_reason().is_none()
+        !self.draining.load(Ordering::Relaxed) && self.link.close_reason().is_none()
     }
 
     /// Whether bytes are outstanding and nobody acknowledged any for 2 s.
@@ -131,7 +125,7 @@ impl Tunnel {
 
     /// Whether the tunnel is gone.
     pub(crate) fn closed(&self) -> bool {
-        self.connection.close_reason().is_some()
+        self.link.close_reason().is_some()
     }
 
     /// When its end was noticed.
@@ -143,7 +137,7 @@ impl Tunnel {
     pub(crate) fn close(&self, code: u32, reason: &str) {
         // The first end counts.
         let _ = self.ended.set(Instant::now());
-        self.connection.close(code.into(), reason.as_bytes());
+        self.link.close(code, reason);
         self.pool.clear();
     }
 
@@ -159,9 +153,4 @@ impl Tunnel {
     fn prune_idle(&self, now: Instant) {
         self.pool.prune(now);
     }
-}
-
-/// A reset code as QUIC wants it.
-fn var(code: ResetCode) -> quinn::VarInt {
-    quinn::VarInt::from_u32(code.code().into())
 }

@@ -1,4 +1,4 @@
-//! A relayed connection as bytes: QUIC's two halves, less the agent's first byte.
+//! A relayed connection as bytes: two halves of a stream, less the agent's first byte.
 //!
 //! A stream that is dropped before its exchange was whole is reset in both directions at once: a `SendStream` that is
 //! just dropped would look like a clean end, and an origin must not take half an upload for all of it.
@@ -10,17 +10,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use phlix_link::{RecvStream, SendStream, WriteError};
 use phlix_protocol::native::stream::StreamStatus;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::activity::Activity;
-use super::var;
 
 /// Both halves. Tells whose exchange it serves what moves.
 pub(super) struct TunnelStream {
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    send: SendStream,
+    recv: RecvStream,
     connected: bool,
     owner: Owner,
     _permit: OwnedSemaphorePermit,
@@ -54,8 +54,8 @@ impl Owner {
 
 impl TunnelStream {
     pub(super) fn new(
-        send: quinn::SendStream,
-        recv: quinn::RecvStream,
+        send: SendStream,
+        recv: RecvStream,
         permit: OwnedSemaphorePermit,
         activity: Arc<Activity>,
     ) -> Self {
@@ -63,7 +63,7 @@ impl TunnelStream {
     }
 
     /// Says the header, whole.
-    pub(super) async fn say(&mut self, header: Bytes) -> Result<(), quinn::WriteError> {
+    pub(super) async fn say(&mut self, header: Bytes) -> Result<(), WriteError> {
         self.send.write_chunk(header).await
     }
 
@@ -128,12 +128,12 @@ impl Drop for TunnelStream {
         match self.owner.activity() {
             None => {
                 let _ = self.send.finish();
-                let _ = self.recv.stop(0_u32.into());
+                self.recv.let_go();
             }
             Some(activity) => {
-                let code = var(activity.reset());
-                let _ = self.send.reset(code);
-                let _ = self.recv.stop(code);
+                let code = activity.reset();
+                self.send.reset(code);
+                self.recv.stop(code);
             }
         }
     }

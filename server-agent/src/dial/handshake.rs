@@ -3,20 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use phlix_link::{Link, RecvStream, SendStream};
 use phlix_protocol::b64;
 use phlix_protocol::ids::EdgeId;
 use phlix_protocol::native::control::{
     self, AgentInfo, Binding, Challenge, ControlError, Decoder, Hello, Message, Proof, Received, RefusedCode, Welcome,
 };
 use phlix_protocol::native::proof::{ChannelBinding, challenge_input, proof_input};
-use phlix_protocol::native::{EXPORTER_LABEL, VERSION, close};
+use phlix_protocol::native::{VERSION, close};
 use phlix_protocol::token::EdgeEntry;
-use quinn::{Connection, RecvStream, SendStream};
 
 use crate::shared::{Credentials, Shared};
-
-/// Above every relayed stream.
-const CONTROL_PRIORITY: i32 = 2;
 
 /// Why there is no tunnel although there is a connection.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +75,8 @@ impl From<ControlEnd> for HandshakeError {
 }
 
 impl Control {
-    /// Opens the first stream of a connection.
-    async fn open(connection: &Connection) -> Result<Self, HandshakeError> {
-        let (send, receive) = connection.open_bi().await.map_err(|error| HandshakeError::Broken(error.to_string()))?;
-        // A stream that is gone shows in the first write.
-        let _ = send.set_priority(CONTROL_PRIORITY);
+    async fn open(link: &Link) -> Result<Self, HandshakeError> {
+        let (send, receive) = link.open_control().await.map_err(|end| HandshakeError::Broken(end.to_string()))?;
         Ok(Self { send, receive, decoder: Decoder::new() })
     }
 
@@ -99,8 +93,8 @@ impl Control {
             if let Some(received) = self.decoder.next_message()? {
                 return Ok(received);
             }
-            match self.receive.read_chunk(self.decoder.wanted(), true).await {
-                Ok(Some(chunk)) => self.decoder.push(&chunk.bytes),
+            match self.receive.read_chunk(self.decoder.wanted()).await {
+                Ok(Some(chunk)) => self.decoder.push(&chunk),
                 Ok(None) => return Err(ControlEnd::Broken("closed by the edge".into())),
                 Err(error) => return Err(ControlEnd::Broken(error.to_string())),
             }
@@ -119,9 +113,9 @@ pub(super) async fn prove(
     credentials: &Credentials,
     edge: &EdgeEntry,
     dialled: &str,
-    connection: &Connection,
+    link: &Link,
 ) -> Result<(Control, Welcome), HandshakeError> {
-    let mut control = Control::open(connection).await?;
+    let mut control = Control::open(link).await?;
     let hello = control
         .send(&Message::Hello(Hello {
             versions: vec![VERSION],
@@ -145,10 +139,7 @@ pub(super) async fn prove(
         other => return Err(unexpected(other)),
     };
     check_challenge(edge, &challenge)?;
-    let mut exporter = [0; 32];
-    connection
-        .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
-        .map_err(|_| HandshakeError::Broken("TLS gives no exporter".into()))?;
+    let exporter = link.exporter().ok_or_else(|| HandshakeError::Broken("TLS gives no exporter".into()))?;
     let signed = proof_input(&hello, &received.json, ChannelBinding::Exporter(exporter));
     let signature = b64::encode(shared.key.sign(&signed));
     control.send(&Message::Proof(Proof { signature })).await?;

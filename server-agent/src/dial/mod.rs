@@ -4,13 +4,16 @@
 
 mod handshake;
 mod quic;
+mod race;
+mod reach;
 mod tunnel;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use phlix_link::Link;
 use phlix_protocol::ids::EdgeId;
-use phlix_protocol::native::control::RefusedCode;
+use phlix_protocol::native::control::{RefusedCode, Welcome};
 use phlix_protocol::token::EdgeEntry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +25,7 @@ use crate::event::Event;
 use crate::random;
 use crate::shared::{Credentials, Shared};
 use crate::state::Stage;
-use handshake::HandshakeError;
+use handshake::{Control, HandshakeError};
 use tunnel::{Left, Tunnel};
 
 /// Why an edge could not be reached.
@@ -63,6 +66,39 @@ impl DialError {
                 ..
             })
         )
+    }
+}
+
+/// What all streams of a tunnel may have in flight towards us, uploads mostly, once the edge has shown who it is.
+const WINDOW: u32 = 64 * 1024 * 1024;
+
+/// For a close to leave the machine.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// A connection with its control channel, past `welcome`.
+struct Connected {
+    link: Link,
+    control: Control,
+    welcome: Welcome,
+}
+
+/// Connects to an edge and proves who we are.
+async fn connect(shared: &Shared, credentials: &Credentials, edge: &EdgeEntry) -> Result<Connected, DialError> {
+    let link = race::connect(shared, edge).await?;
+    let limit = shared.config.timings.handshake;
+    let proving = handshake::prove(shared, credentials, edge, reach::name_of(edge), &link);
+    let outcome = tokio::time::timeout(limit, proving).await.unwrap_or(Err(HandshakeError::TimedOut(limit)));
+    match outcome {
+        Ok((control, welcome)) => {
+            link.set_receive_window(WINDOW);
+            Ok(Connected { link, control, welcome })
+        }
+        Err(error) => {
+            link.close(error.close_code(), "");
+            // The edge should hear it, but is not waited for.
+            let _ = tokio::time::timeout(FAREWELL, link.flushed()).await;
+            Err(error.into())
+        }
     }
 }
 
@@ -146,8 +182,8 @@ async fn one_tunnel(
         let reason = "the hub has no edge for this server".to_owned();
         return Outcome::Down { reason, lived: None, retry_after: None };
     };
-    let label = quic::name_of(edge).to_owned();
-    let connected = match quic::connect(shared, credentials, edge).await {
+    let label = reach::name_of(edge).to_owned();
+    let connected = match connect(shared, credentials, edge).await {
         Ok(connected) => connected,
         Err(error) => {
             if error.wants_ticket() {

@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use phlix_link::{End as LinkEnd, Health, Link, PathHealth};
 use phlix_protocol::ids::EdgeId;
 use phlix_protocol::native::close;
 use phlix_protocol::native::control::{Bye, Message, Presence, Report, Ticket, Welcome};
 use phlix_protocol::token;
-use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::Connected;
 use super::handshake::Control;
-use super::quic::Connected;
 use crate::serve;
 use crate::shared::{Credentials, Shared};
 
 /// Between two looks at the pulse.
-const PULSE: Duration = Duration::from_secs(1);
+const PULSE: Duration = Duration::from_millis(500);
 
 /// Between two reports, however often the origin changes.
 const BETWEEN_REPORTS: Duration = Duration::from_secs(2);
@@ -47,8 +47,7 @@ pub(super) struct Tunnel {
     edge: EdgeId,
     /// Whose ticket the edge has.
     credentials: Arc<Credentials>,
-    endpoint: Endpoint,
-    connection: Connection,
+    link: Link,
     control: Control,
     welcome: Welcome,
     /// Streams that are open in this tunnel.
@@ -78,17 +77,17 @@ impl Tunnel {
         connected: Connected,
     ) -> (Self, oneshot::Receiver<Left>) {
         let (left, receiver) = oneshot::channel();
-        let Connected { endpoint, connection, control, welcome } = connected;
+        let Connected { link, control, welcome } = connected;
         let open = Arc::default();
-        (Self { shared, edge, credentials, endpoint, connection, control, welcome, open, left: Some(left) }, receiver)
+        (Self { shared, edge, credentials, link, control, welcome, open, left: Some(left) }, receiver)
     }
 
     /// Runs until it ends; says goodbye.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let streams = self.welcome.limits.streams.min(self.shared.config.limits.streams);
-        self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
+        self.link.set_max_streams(streams);
         let open = Arc::clone(&self.open);
-        let accepting = tokio::spawn(serve::accept(Arc::clone(&self.shared), self.connection.clone(), open));
+        let accepting = tokio::spawn(serve::accept(Arc::clone(&self.shared), self.link.clone(), open));
         let accepting = AbortOnDrop(accepting);
 
         let end = self.live(&stop).await;
@@ -98,7 +97,7 @@ impl Tunnel {
                 let _ = self.control.send(&Message::Bye(Bye { reason: "the agent stops".into() })).await;
                 self.control.finish();
                 // An edge that has heard it closes the connection.
-                let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.connection.closed()).await;
+                let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.link.closed()).await;
                 (close::BYE, "the agent stops".to_owned())
             }
             End::Bye(reason) => (close::BYE, format!("the edge said goodbye: {reason}")),
@@ -107,22 +106,22 @@ impl Tunnel {
             End::Protocol(reason) => (close::PROTOCOL, reason),
             End::Lost(reason) => (close::BYE, reason),
         };
-        self.connection.close(VarInt::from_u32(code), b"");
+        self.link.close(code, "");
         tracing::info!(edge.id = %self.edge, tunnel.id = %self.welcome.tunnel_id, reason, "tunnel has ended");
         self.tell(Left::Closed { reason });
-        // The close must get out; the endpoint sends it again until the edge is silent.
-        let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.endpoint.wait_idle()).await;
+        // The close must get out.
+        let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.link.flushed()).await;
     }
 
     async fn live(&mut self, stop: &CancellationToken) -> End {
         let timings = self.shared.config.timings.clone();
         let mut presence = every(timings.presence);
         let mut report = every(timings.report);
-        let mut pulse_timer = every(PULSE.min(timings.dead_path / 2));
-        let mut pulse = Pulse::new(timings.dead_path);
+        let mut pulse = every(PULSE.min(timings.dead_path / 4));
+        let mut health = PathHealth::new(timings.dead_path / 4, timings.dead_path);
         let mut fresh = self.shared.credentials.subscribe();
         let mut origin = self.shared.origin.watch();
-        let connection = self.connection.clone();
+        let link = self.link.clone();
         let mut drain = None;
         let mut reported = Instant::now();
         // Fresh credentials may have come while the handshake ran.
@@ -131,7 +130,7 @@ impl Tunnel {
             // What ends the tunnel comes first, then what the edge says, then our own duties.
             let sent = tokio::select! {
                 biased;
-                error = connection.closed() => return End::Lost(closed(&error)),
+                end = link.closed() => return End::Lost(closed(&end)),
                 () = stop.cancelled() => return End::Stopped,
                 received = self.control.next() => match received {
                     Ok(received) => match self.heard(received.message) {
@@ -144,9 +143,8 @@ impl Tunnel {
                     },
                     Err(error) => Err(error),
                 },
-                _ = pulse_timer.tick() => {
-                    let stats = connection.stats();
-                    if pulse.beat(Instant::now(), stats.frame_tx.stream, stats.frame_rx.acks) {
+                _ = pulse.tick() => {
+                    if health.observe(link.sample(), Instant::now()) == Health::Dead {
                         return End::DeadPath;
                     }
                     if drain.as_ref().is_some_and(|drain| drain.is_over(Instant::now(), &self.open)) {
@@ -167,7 +165,7 @@ impl Tunnel {
                 }
             };
             if let Err(error) = sent {
-                return match connection.close_reason() {
+                return match link.close_reason() {
                     Some(reason) => End::Lost(closed(&reason)),
                     None => End::Protocol(error.to_string()),
                 };
@@ -180,7 +178,7 @@ impl Tunnel {
             Message::Update(update) => {
                 if let Some(limits) = update.limits {
                     let streams = limits.streams.min(self.shared.config.limits.streams);
-                    self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
+                    self.link.set_max_streams(streams);
                 }
                 //= native-tunnel s.2: the agent fetches and sends a fresh ticket at once
                 self.shared.want_ticket.notify_one();
@@ -224,7 +222,7 @@ impl Tunnel {
         let report = Report {
             origin_up: self.shared.origin.is_up(),
             upload_bps: None,
-            rtt_us: u64::try_from(self.connection.rtt().as_micros()).ok(),
+            rtt_us: u64::try_from(self.link.rtt().as_micros()).ok(),
         };
         self.control.send(&Message::Report(report)).await.map(|_| ())
     }
@@ -260,33 +258,6 @@ impl Drain {
     }
 }
 
-/// Notices a path that swallows what is sent: stream bytes went out, and no acknowledgement came for too long.
-struct Pulse {
-    limit: Duration,
-    sent: u64,
-    acknowledged: u64,
-    /// Since when bytes are outstanding without an acknowledgement.
-    waiting_since: Option<Instant>,
-}
-
-impl Pulse {
-    fn new(limit: Duration) -> Self {
-        Self { limit, sent: 0, acknowledged: 0, waiting_since: None }
-    }
-
-    /// Takes the counts of stream frames sent and acknowledgements received; whether the path is dead.
-    fn beat(&mut self, now: Instant, sent: u64, acknowledged: u64) -> bool {
-        if acknowledged != self.acknowledged {
-            self.waiting_since = None;
-        } else if sent != self.sent {
-            self.waiting_since = self.waiting_since.or(Some(now));
-        }
-        self.sent = sent;
-        self.acknowledged = acknowledged;
-        self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) >= self.limit)
-    }
-}
-
 /// A task that ends with its owner.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
@@ -308,44 +279,19 @@ fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-fn closed(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
-            match code {
-                close::BYE => "the edge closed the tunnel".into(),
-                close::PROTOCOL => "the edge says that we broke the protocol".into(),
-                close::REPLACED => "a newer tunnel of this agent took over".into(),
-                close::REVOKED => "the hub withdrew this server's right to a tunnel".into(),
-                close::DRAINED => "the edge goes away".into(),
-                close::DEAD_PATH => "the edge found the path dead".into(),
-                other => format!("the edge closed the tunnel with code {other}"),
-            }
-        }
-        ConnectionError::TimedOut => "the edge was not heard for 15 s".into(),
-        ConnectionError::Reset => "the edge has restarted".into(),
+fn closed(end: &LinkEnd) -> String {
+    match end {
+        LinkEnd::Peer { code, .. } => match *code {
+            close::BYE => "the edge closed the tunnel".into(),
+            close::PROTOCOL => "the edge says that we broke the protocol".into(),
+            close::REPLACED => "a newer tunnel of this agent took over".into(),
+            close::REVOKED => "the hub withdrew this server's right to a tunnel".into(),
+            close::DRAINED => "the edge goes away".into(),
+            close::DEAD_PATH => "the edge found the path dead".into(),
+            other => format!("the edge closed the tunnel with code {other}"),
+        },
+        LinkEnd::TimedOut => "the edge was not heard for 15 s".into(),
+        LinkEnd::Reset => "the edge has restarted".into(),
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_dead_when_bytes_wait_and_nothing_is_acknowledged() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut pulse = Pulse::new(Duration::from_secs(10));
-        assert!(!pulse.beat(at(0), 5, 3));
-        // Idle for ever is fine.
-        assert!(!pulse.beat(at(100), 5, 3));
-        assert!(!pulse.beat(at(101), 6, 3));
-        assert!(!pulse.beat(at(110), 9, 3));
-        // One acknowledgement, and the patience begins anew with the next byte.
-        assert!(!pulse.beat(at(110), 9, 4));
-        assert!(!pulse.beat(at(111), 10, 4));
-        assert!(!pulse.beat(at(120), 10, 4));
-        assert!(pulse.beat(at(121), 10, 4));
     }
 }

@@ -8,26 +8,21 @@ mod stall;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use phlix_link::{Link, RecvStream, SendStream, Stopped as Done};
 use phlix_protocol::native::stream::{ResetCode, StreamHeader, StreamStatus};
-use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 
 use crate::shared::Shared;
 pub(crate) use admission::Admission;
 use stall::StallWatch;
 
-/// Above streams that have answered much already; below the control channel.
-const FRESH: i32 = 1;
-/// Where a stream goes that answers with much.
-const BULK: i32 = 0;
-
 /// Takes streams as long as the connection lives; they end with this future.
-pub(crate) async fn accept(shared: Arc<Shared>, connection: Connection, open: Arc<AtomicUsize>) {
+pub(crate) async fn accept(shared: Arc<Shared>, link: Link, open: Arc<AtomicUsize>) {
     let mut streams = JoinSet::new();
     let stalled = Arc::default();
     loop {
         tokio::select! {
-            opened = connection.accept_bi() => match opened {
+            opened = link.accept() => match opened {
                 Ok((send, receive)) => {
                     let counted = Counted::new(&shared, &open);
                     let stall = StallWatch::new(Arc::clone(&stalled), shared.config.timings.stalled_upload);
@@ -50,7 +45,7 @@ async fn one_stream(shared: &Shared, mut answer: Answer, mut request: RecvStream
     let header = match tokio::time::timeout(limit, read_header(&mut request)).await {
         Ok(Some(header)) => header,
         Ok(None) | Err(_) => {
-            let _ = request.stop(code(ResetCode::Protocol));
+            request.stop(ResetCode::Protocol);
             return answer.reset(ResetCode::Protocol);
         }
     };
@@ -94,10 +89,6 @@ async fn read_header(request: &mut RecvStream) -> Option<StreamHeader> {
     StreamHeader::parse(&json).ok()
 }
 
-fn code(reset: ResetCode) -> VarInt {
-    VarInt::from_u32(reset.code().into())
-}
-
 /// Our side of a stream. Where it is dropped before it was finished, the edge sees a reset and never a clean end:
 /// a truncated answer must not look whole.
 struct Answer {
@@ -107,8 +98,6 @@ struct Answer {
 
 impl Answer {
     fn new(send: SendStream) -> Self {
-        // A stream that is gone already shows in the first write.
-        let _ = send.set_priority(FRESH);
         Self { send, ended: false }
     }
 
@@ -117,10 +106,10 @@ impl Answer {
         let stopped = self.send.stopped();
         async move {
             match stopped.await {
-                Ok(Some(code)) if code == VarInt::from_u32(0) => Stopped::InOrder,
-                // Everything has arrived: nothing to be told.
-                Ok(None) => std::future::pending().await,
-                Ok(Some(_)) | Err(_) => Stopped::CutOff,
+                Done::Asked(0) => Stopped::InOrder,
+                // Nothing to be told.
+                Done::Delivered => std::future::pending().await,
+                Done::Asked(_) | Done::Lost => Stopped::CutOff,
             }
         }
     }
@@ -136,7 +125,7 @@ impl Answer {
 
     fn reset(&mut self, reset: ResetCode) {
         self.ended = true;
-        let _ = self.send.reset(code(reset));
+        self.send.reset(reset);
     }
 }
 

@@ -7,18 +7,18 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use phlix_link::{Priority, RecvStream};
 use phlix_protocol::native::stream::ResetCode;
-use quinn::RecvStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::origin::OriginStream;
 use super::stall::StallWatch;
-use super::{Answer, BULK, FRESH, Stopped, code};
+use super::{Answer, Stopped};
 
 /// Read at most this at a time.
 const BLOCK: usize = 256 * 1024;
@@ -179,15 +179,14 @@ impl Splice {
         }
         for _ in 0..ROUNDS {
             while !self.down.waiting.is_empty() {
-                // The future holds no state: what it took is gone from the slice, and it can be made anew.
                 let chunks = std::slice::from_mut(&mut self.down.waiting);
-                match ready!(pin!(self.answer.send.write_chunks(chunks)).poll(cx)) {
-                    Ok(written) => self.answered += written.bytes as u64,
+                match ready!(self.answer.send.poll_write_chunks(cx, chunks)) {
+                    Ok(written) => self.answered += written as u64,
                     Err(_) => return Poll::Ready(Err(Broken::Viewer)),
                 }
                 if !self.bulk && self.answered > SMALL_ANSWER {
                     self.bulk = true;
-                    let _ = self.answer.send.set_priority(BULK);
+                    self.answer.send.set_priority(Priority::Bulk);
                 }
             }
             match ready!(poll_read_bytes(Pin::new(&mut self.origin), cx)) {
@@ -212,14 +211,14 @@ impl Splice {
     fn a_request_came(&mut self) {
         self.answered = 0;
         if std::mem::take(&mut self.bulk) {
-            let _ = self.answer.send.set_priority(FRESH);
+            self.answer.send.set_priority(Priority::Fresh);
         }
     }
 
     /// The origin reads no more of the request. It may still answer (413 and the like): only the upload ends here.
     fn origin_takes_no_more(&mut self) -> Poll<Result<(), Broken>> {
         self.up = Direction { done: true, ..Direction::default() };
-        let _ = self.request.stop(code(ResetCode::OriginFailed));
+        self.request.stop(ResetCode::OriginFailed);
         Poll::Ready(Ok(()))
     }
 
@@ -233,7 +232,7 @@ impl Splice {
         if !self.down.done {
             self.answer.reset(reset);
         }
-        let _ = self.request.stop(code(reset));
+        self.request.stop(reset);
     }
 }
 

@@ -1,10 +1,11 @@
-//! Native tunnels over QUIC: one connection each, one actor each.
+//! Native tunnels, whatever transport carries them: one connection each, one actor each.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
+use phlix_link::{End, Health, Link, PathHealth};
 use phlix_protocol::ids::TunnelId;
 use phlix_protocol::native::control::{Bye, Drain, Message, RefusedCode, Update, Welcome};
 use phlix_protocol::native::{VERSION, close};
@@ -15,7 +16,6 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::flows::Flows;
 use super::handshake::{Control, ControlFailure, NotProved, Proved, check_ticket, prove, refusal};
-use super::health::{Health, PathHealth, Sample};
 use super::pool::Pool;
 use super::registry::Registry;
 use super::{Patience, Slot, Tunnel};
@@ -30,9 +30,6 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Messages per minute after `welcome`: an agent says about three.
 const MESSAGES_PER_MINUTE: u32 = 120;
-
-/// Priority of the control channel, above every relayed connection.
-const CONTROL_PRIORITY: i32 = 100;
 
 /// The room's own state.
 pub(crate) struct Tunnels {
@@ -65,14 +62,14 @@ impl Tunnels {
 
     /// Serves one connection from its first stream to its end. `proved` is called once the agent is known: until then it
     /// counts as a stranger.
-    pub(crate) async fn serve(self: Arc<Self>, connection: quinn::Connection, proved: impl FnOnce()) {
-        let opened = tokio::time::timeout(self.config.timeouts.hello, self.open(&connection)).await;
+    pub(crate) async fn serve(self: Arc<Self>, link: Link, proved: impl FnOnce()) {
+        let opened = tokio::time::timeout(self.config.timeouts.hello, self.open(&link)).await;
         let (open, control) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(())) => return,
             Err(_) => {
                 self.refused("handshake_timeout");
-                connection.close(close::HANDSHAKE_TIMEOUT.into(), b"no welcome in time");
+                link.close(close::HANDSHAKE_TIMEOUT, "no welcome in time");
                 return;
             }
         };
@@ -83,12 +80,11 @@ impl Tunnels {
     }
 
     /// Up to and including `welcome`.
-    async fn open(self: &Arc<Self>, connection: &quinn::Connection) -> Result<(OpenTunnel, Control), ()> {
-        let Ok((send, recv)) = connection.accept_bi().await else { return Err(()) };
-        let _ = send.set_priority(CONTROL_PRIORITY);
+    async fn open(self: &Arc<Self>, link: &Link) -> Result<(OpenTunnel, Control), ()> {
+        let Ok((send, recv)) = link.accept_control().await else { return Err(()) };
         let mut control = Control::new(send, recv);
-        let entered = match prove(self, connection, &mut control).await {
-            Ok(proved) => self.enter(connection, proved),
+        let entered = match prove(self, link, &mut control).await {
+            Ok(proved) => self.enter(link, proved),
             Err(error) => Err(error),
         };
         let open = match entered {
@@ -99,13 +95,13 @@ impl Tunnels {
                 if control.say(&refusal(code, reason, retry_after)).await.is_ok() {
                     control.finish().await;
                 }
-                connection.close(close::REFUSED.into(), b"refused");
+                link.close(close::REFUSED, "refused");
                 return Err(());
             }
             Err(NotProved::Broken(error)) => {
                 tracing::info!(%error, "tunnel's handshake broke off");
                 self.refused("protocol");
-                connection.close(close::PROTOCOL.into(), b"protocol");
+                link.close(close::PROTOCOL, "protocol");
                 return Err(());
             }
         };
@@ -123,11 +119,11 @@ impl Tunnels {
             return Err(());
         }
         control.established();
-        connection.set_receive_window(self.config.windows.receive.into());
+        link.set_receive_window(self.config.windows.receive);
         Ok((open, control))
     }
 
-    fn enter(self: &Arc<Self>, connection: &quinn::Connection, proved: Proved) -> Result<OpenTunnel, NotProved> {
+    fn enter(self: &Arc<Self>, link: &Link, proved: Proved) -> Result<OpenTunnel, NotProved> {
         let Proved { hello, ticket } = proved;
         let limits = &self.config.limits;
         let timeouts = &self.config.timeouts;
@@ -138,13 +134,13 @@ impl Tunnels {
             id: TunnelId::new(random::uuid()),
             slot: Slot { server: ticket.server_id, instance: hello.instance, index: hello.index },
             number: self.registry.next_number(),
-            connection: connection.clone(),
+            link: link.clone(),
             ticket: RwLock::new(Arc::new(ticket)),
             stalled: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             ended: OnceLock::new(),
             streams: Arc::new(Semaphore::new(streams)),
-            flows: Flows::new(self.config.windows.receive, self.config.windows.stream_receive),
+            flows: Flows::new(link.unread_borne(self.config.windows.receive)),
             pool: Pool::new(limits.idle_legs, timeouts.idle_leg),
             patience: Patience {
                 first_byte: timeouts.first_byte,
@@ -155,7 +151,7 @@ impl Tunnels {
         });
         self.registry.enter(&tunnel)?;
         tracing::info!(server.id = %tunnel.slot.server, tunnel.id = %tunnel.id, instance = %tunnel.slot.instance,
-            index = tunnel.slot.index, agent.version = hello.agent.version, "tunnel opened");
+            index = tunnel.slot.index, agent.version = hello.agent.version, "tunnel opened over {}", link.transport());
         Ok(OpenTunnel::new(Arc::clone(self), tunnel))
     }
 
@@ -176,7 +172,7 @@ impl Tunnels {
             // In this order: the end first, then what must be stopped, then what the agent says.
             tokio::select! {
                 biased;
-                error = tunnel.connection.closed() => return ended(&error),
+                end = tunnel.link.closed() => return ended(&end),
                 event = events.recv() => {
                     if let Some(end) = self.on_event(tunnel, &mut control, event).await {
                         return end;
@@ -216,7 +212,7 @@ impl Tunnels {
                         tracing::info!(server.id = %tunnel.slot.server, tunnel.id = %tunnel.id, streams = relieved,
                             "viewers who don't read gave way to those who do");
                     }
-                    match health.observe(Sample::from(&tunnel.connection.stats()), now) {
+                    match health.observe(tunnel.link.sample(), now) {
                         Health::Moving => {
                             if tunnel.stalled.swap(false, Ordering::Relaxed) {
                                 self.registry.tell_of_change();
@@ -394,13 +390,14 @@ impl Budget {
     }
 }
 
-fn ended(error: &quinn::ConnectionError) -> &'static str {
-    match error {
-        quinn::ConnectionError::ApplicationClosed(_) => "closed by the agent",
-        quinn::ConnectionError::LocallyClosed => "closed by this edge",
-        quinn::ConnectionError::TimedOut => "idle time-out",
-        quinn::ConnectionError::Reset => "reset",
-        _ => "lost",
+fn ended(end: &End) -> &'static str {
+    match end {
+        End::Peer { .. } => "closed by the agent",
+        End::Local => "closed by this edge",
+        End::TimedOut => "idle time-out",
+        End::Reset => "reset",
+        End::Broken(_) => "protocol",
+        End::Lost(_) => "lost",
     }
 }
 
