@@ -43,7 +43,7 @@ use crate::config::Config;
 use crate::limits::Misses;
 use crate::metrics::{Metrics, Room};
 use crate::tunnels::activity::Activity;
-use crate::tunnels::quic::Tunnels;
+use crate::tunnels::native::Tunnels;
 use crate::uplink::Uplink;
 
 /// All that a request meets.

@@ -19,7 +19,7 @@ use crate::body;
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::tunnels::activity::Activity;
-use crate::tunnels::quic::Tunnels;
+use crate::tunnels::native::Tunnels;
 use crate::tunnels::{LegBody, LegError, PoolKey, Tunnel, is_idempotent};
 use crate::uplink::Uplink;
 
