@@ -3,6 +3,7 @@
 //! Sans-IO: decoders take bytes and give values; drivers in `relay-edge` and `server-agent` own sockets and timers.
 
 pub mod control;
+pub mod mux;
 pub mod proof;
 pub mod stream;
 
