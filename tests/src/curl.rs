@@ -54,6 +54,7 @@ impl Curl {
             .arg(match protocol {
                 Protocol::H1 => "--http1.1",
                 Protocol::H2 => "--http2",
+                Protocol::H3 => panic!("Debian's curl speaks no HTTP/3"),
             })
             .env_remove("http_proxy")
             .env_remove("https_proxy")

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod agent;
+pub mod aioquic;
 pub mod api;
 pub mod browser;
 pub mod curl;
@@ -23,6 +24,7 @@ pub mod python;
 pub mod viewer;
 pub mod wait;
 pub mod world;
+pub mod ws_echo;
 
 pub use database::Engine;
 pub use wait::until;

@@ -18,6 +18,7 @@
 //! | `/trailers` | a body with the trailer `x-checksum` |
 //! | `/hostile` | the headers of [`HOSTILE`] |
 //! | `/script` | a page that tries what it must not reach |
+//! | `/socket` | a WebSocket that echoes |
 
 use std::convert::Infallible;
 use std::io;
@@ -44,6 +45,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
+use super::socket;
 use crate::{media, until};
 
 pub const USER: &str = "alice";
@@ -116,8 +118,9 @@ impl Home {
                 tokio::spawn(async move {
                     let service = service_fn(|request| answer(Arc::clone(&shared), request));
                     // A connection that breaks is what some stories want.
-                    let _ =
-                        http1::Builder::new().half_close(false).serve_connection(TokioIo::new(stream), service).await;
+                    let connection =
+                        http1::Builder::new().half_close(false).serve_connection(TokioIo::new(stream), service);
+                    let _ = connection.with_upgrades().await;
                 });
             }
         });
@@ -271,6 +274,10 @@ async fn route(shared: &Shared, watch: &mut Watch, request: Request<Incoming>) -
         (_, "/trailers") => trailers(),
         (_, "/hostile") => hostile(),
         (_, "/script") => page(SCRIPT),
+        (_, "/socket") => match socket::upgrade(request, socket::echo) {
+            Some(response) => response.map(|body| body.map_err(socket::never).boxed()),
+            None => plain(StatusCode::UPGRADE_REQUIRED, "a WebSocket is served here"),
+        },
         (&Method::HEAD | &Method::GET, _) if path.starts_with("/bytes/") => some_bytes(&path, &request),
         (_, _) if path.starts_with("/hls/") => hls(&path, signed_in),
         _ => plain(StatusCode::NOT_FOUND, "no such path at this origin"),

@@ -3,3 +3,4 @@
 pub mod home;
 pub mod nginx;
 pub mod raw;
+pub mod socket;
