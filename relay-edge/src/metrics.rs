@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) tunnels_lost: IntCounter,
     pub(crate) handshakes_failed: IntCounter,
     pub(crate) connections_refused: IntCounter,
+    pub(crate) glitches: IntCounterVec,
     pub(crate) revision: Gauge,
     pub(crate) ready: IntGauge,
 }
@@ -153,6 +154,11 @@ impl Metrics {
             tunnels_lost: counter("phlix_edge_tunnels_dead_path_total", "Tunnels closed because no byte moved")?,
             handshakes_failed: counter("phlix_edge_handshakes_failed_total", "TLS and QUIC handshakes that failed")?,
             connections_refused: counter("phlix_edge_connections_refused_total", "Connections over a limit")?,
+            glitches: counters(
+                "phlix_edge_glitches_total",
+                "Viewers' connections closed for what they sent too much of, or framed in two ways, by kind",
+                &["kind"],
+            )?,
             revision,
             ready: gauge("phlix_edge_ready", "1 when this edge is registered, approved and has a snapshot")?,
             registry,

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,7 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::io::{Timed, UnderWay};
+use super::glitches::Http2;
+use super::heads::{self, Heads};
+use super::io::{Timed, UnderWay, Watch};
 use super::{Stage, Stages, reached};
 use crate::body::ViewerBody;
 use crate::config::{Limits, Timeouts};
@@ -146,7 +148,7 @@ impl Viewers {
         let Limits { head_bytes, head_fields, .. } = self.road.config.limits;
         let Timeouts { keep_alive, .. } = self.road.config.timeouts;
         let under_way = UnderWay::default();
-        let io = self.timed(stream, &under_way);
+        let io = self.timed(stream, Watch::Http1(Heads::new(head_bytes)), &under_way);
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -159,11 +161,10 @@ impl Viewers {
         let service = service_fn(move |request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
             async move {
-                // A body may have had a Content-Length, too, which hyper passes over: then nothing that follows on this
-                // connection may be believed (RFC 9112 s.6.1).
-                let last = request.headers().contains_key(TRANSFER_ENCODING);
+                // What comes after it was let through for another protocol, and is no request.
+                let last = heads::ends_http(&request);
                 let mut answer = road.travel(request.map(ViewerBody::Hyper), &visit, Box::new(token)).await;
-                if last {
+                if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
@@ -180,9 +181,8 @@ impl Viewers {
         let limits = &self.road.config.limits;
         let timeouts = &self.road.config.timeouts;
         let under_way = UnderWay::default();
-        // Frames of an idle HTTP/2 connection are no head: its own pings tell whether somebody is there.
-        let always = under_way.begin();
-        let io = self.timed(stream, &under_way);
+        let watch = Watch::Http2(Http2::new(Instant::now()));
+        let io = self.timed(stream, watch, &under_way);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -209,12 +209,11 @@ impl Viewers {
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
-        drop(always);
     }
 
-    fn timed<S>(&self, stream: S, under_way: &UnderWay) -> Timed<S> {
+    fn timed<S>(&self, stream: S, watch: Watch, under_way: &UnderWay) -> Timed<S> {
         let Timeouts { head, viewer_stall, .. } = self.road.config.timeouts;
-        Timed::new(stream, under_way.clone(), head, viewer_stall)
+        Timed::new(stream, watch, Arc::clone(&self.metrics), under_way.clone(), head, viewer_stall)
     }
 
     /// Drives a connection to its end: finishes when the edge does, and is dropped when the edge drops.

@@ -1,6 +1,8 @@
 //! Where strangers knock: sockets, TLS, HTTP/1.1 and HTTP/2 for viewers, QUIC for agents.
 
 pub(crate) mod admin;
+pub(crate) mod glitches;
+mod heads;
 pub(crate) mod http;
 mod io;
 pub(crate) mod quic;
