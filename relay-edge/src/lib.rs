@@ -35,14 +35,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::admin::Admin;
 use crate::accept::http::{Kind, Viewers};
-use crate::accept::quic::Agents;
+use crate::accept::quic::Quic;
 use crate::accept::{Stage, quic, sockets, tls};
 pub use crate::config::{Config, Limits, Sockets, Timeouts, Windows};
 use crate::limits::Gauge;
 use crate::metrics::Metrics;
 use crate::road::{Ports, Road};
 pub use crate::thread::{EdgeHandle, spawn_thread};
-use crate::tunnels::quic::Tunnels;
+use crate::tunnels::native::Tunnels;
 use crate::uplink::Uplink;
 
 /// The edge did not start. Nothing is left running.
@@ -138,10 +138,12 @@ impl Edge {
             tls,
             next: AtomicU64::new(1),
         });
-        let agents = Arc::new(Agents {
+        let quic = Arc::new(Quic {
+            viewers: Arc::clone(&viewers),
             tunnels: Arc::clone(&tunnels),
             metrics: Arc::clone(&metrics),
             limits: config.limits.clone(),
+            stream_window: config.windows.stream_receive,
             timeouts: config.timeouts.clone(),
             unproven: Gauge::new(config.limits.unproven, config.limits.unproven_per_address),
             tracker: agent_tasks.clone(),
@@ -151,7 +153,7 @@ impl Edge {
             viewer_tasks.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
         }
         viewer_tasks.spawn(viewers.listen(tls_listener, Kind::Tls));
-        agent_tasks.spawn(agents.listen(endpoint.clone()));
+        agent_tasks.spawn(quic.listen(endpoint.clone()));
         let mut background = Vec::new();
         if let Some((listener, _)) = admin {
             let more = config.more_metrics.clone();

@@ -34,6 +34,7 @@ pub(crate) struct Connections {
     pub(crate) http: IntCounter,
     pub(crate) h1: IntCounter,
     pub(crate) h2: IntCounter,
+    pub(crate) h3: IntCounter,
     pub(crate) open: IntGauge,
 }
 
@@ -111,6 +112,7 @@ impl Metrics {
                 http: accepted.with_label_values(&["http"]),
                 h1: accepted.with_label_values(&["h1"]),
                 h2: accepted.with_label_values(&["h2"]),
+                h3: accepted.with_label_values(&["h3"]),
                 open: gauge("phlix_edge_connections_open", "Viewers' connections open now")?,
             },
             requests: Requests {

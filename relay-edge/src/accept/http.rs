@@ -85,8 +85,7 @@ impl Viewers {
     }
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr, kind: Kind, _place: Place) {
-        self.metrics.connections.open.inc();
-        let _open = Open(&self.metrics);
+        let _open = self.opened();
         // A socket that can't do without Nagle works all the same.
         let _ = stream.set_nodelay(true);
         match kind {
@@ -136,7 +135,13 @@ impl Viewers {
         }
     }
 
-    fn visit(&self, peer: SocketAddr, door: Door, protocol: &'static str) -> Arc<Visit> {
+    /// Counts an open connection until it is dropped.
+    pub(super) fn opened(&self) -> Open<'_> {
+        self.metrics.connections.open.inc();
+        Open(&self.metrics)
+    }
+
+    pub(super) fn visit(&self, peer: SocketAddr, door: Door, protocol: &'static str) -> Arc<Visit> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Arc::new(Visit { peer: peer.ip(), door, protocol, number })
     }
@@ -241,7 +246,8 @@ fn log(ended: hyper::Result<()>) {
     }
 }
 
-struct Open<'a>(&'a Metrics);
+/// An open connection.
+pub(super) struct Open<'a>(&'a Metrics);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {

@@ -1,7 +1,8 @@
-//! Where strangers knock: sockets, TLS, HTTP/1.1 and HTTP/2 for viewers, QUIC for agents.
+//! Where strangers knock: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3 for viewers, QUIC for agents.
 
 pub(crate) mod admin;
 pub(crate) mod glitches;
+mod h3;
 mod heads;
 pub(crate) mod http;
 mod io;

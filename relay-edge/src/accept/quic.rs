@@ -1,10 +1,11 @@
-//! The QUIC endpoint: one UDP socket, several protocols told apart by ALPN. Today that is the native tunnel.
+//! The QUIC endpoint: one UDP socket, several protocols told apart by ALPN: agents' tunnels, viewers' HTTP/3.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use phlix_link::{Link, Measured};
 use phlix_protocol::keys::SigningKey;
 use phlix_protocol::native;
 use quinn::crypto::rustls::HandshakeData;
@@ -15,19 +16,24 @@ use quinn::{
 use rustls::server::ResolvesServerCert;
 use tokio_util::task::TaskTracker;
 
+use super::http::Viewers;
 use super::tls::{self, TlsError};
-use super::{Stage, Stages, reached};
+use super::{Stage, Stages, h3, reached};
 use crate::config::{Limits, Timeouts, Windows};
 use crate::limits::{Gauge, Place};
 use crate::metrics::Metrics;
 use crate::random;
-use crate::tunnels::quic::Tunnels;
+use crate::tunnels::native::Tunnels;
 
 /// Pings of an idle connection (native-tunnel s.1).
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Silence after which a connection is gone.
 const IDLE: Duration = Duration::from_secs(15);
+
+/// Unidirectional streams towards us: HTTP/3 needs three (RFC 9114 s.6.2), and viewers open some to see whether we mind.
+/// A tunnel has none.
+const UNI_STREAMS: u32 = 8;
 
 /// The endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +51,7 @@ pub(crate) fn endpoint(
     key: &SigningKey,
     windows: &Windows,
 ) -> Result<Endpoint, QuicError> {
-    let mut server = ServerConfig::with_crypto(Arc::new(tls::quic(certs)?));
+    let mut server = ServerConfig::with_crypto(Arc::new(tls::quic(certs, &[native::ALPN, h3::ALPN])?));
     server.transport_config(Arc::new(transport(windows)));
     // An agent whose address changes (NAT, another network) keeps its tunnel.
     server.migration(true);
@@ -78,9 +84,11 @@ fn transport(windows: &Windows) -> TransportConfig {
         .stream_receive_window(windows.stream_receive.into())
         .receive_window(windows.receive_unproven.into())
         .send_window(windows.send)
-        // The control channel and nothing else.
+        .congestion_controller_factory(Arc::new(Measured))
+        // An agent's control channel, a viewer's first request: the protocol is not known yet, and a bound that was
+        // offered can't be taken back. HTTP/3 raises it.
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
@@ -120,11 +128,13 @@ impl ConnectionIdGenerator for Ids {
     }
 }
 
-/// The door for agents.
-pub(crate) struct Agents {
+/// The door on UDP.
+pub(crate) struct Quic {
+    pub(crate) viewers: Arc<Viewers>,
     pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) stream_window: u32,
     pub(crate) timeouts: Timeouts,
     /// Connections that have not proved who they are.
     pub(crate) unproven: Gauge,
@@ -132,7 +142,7 @@ pub(crate) struct Agents {
     pub(crate) stages: Stages,
 }
 
-impl Agents {
+impl Quic {
     /// Takes connections until the edge finishes.
     pub(crate) async fn listen(self: Arc<Self>, endpoint: Endpoint) {
         let mut stages = self.stages.clone();
@@ -166,8 +176,8 @@ impl Agents {
                     continue;
                 }
             };
-            let agents = Arc::clone(&self);
-            self.tracker.spawn(async move { agents.welcome(connecting, place).await });
+            let door = Arc::clone(&self);
+            self.tracker.spawn(async move { door.welcome(connecting, place).await });
         }
     }
 
@@ -184,23 +194,38 @@ impl Agents {
                 return;
             }
         };
-        match protocol(&connection).as_deref() {
-            Some(native::ALPN) => {
-                let mut stages = self.stages.clone();
-                let tunnel = Arc::clone(&self.tunnels).serve(connection.clone(), move || drop(place));
-                tokio::select! {
-                    biased;
-                    () = tunnel => {}
-                    () = reached(&mut stages, Stage::Dropping) => {
-                        connection.close(native::close::DRAINED.into(), b"drained");
-                    }
-                }
+        let Some(HandshakeData { protocol, server_name, .. }) = handshake(&connection) else { return };
+        match protocol.as_deref() {
+            Some(native::ALPN) => self.serve_tunnel(connection, place).await,
+            Some(h3::ALPN) => {
+                drop(place);
+                // What it carries is finished with the viewers, before tunnels are closed.
+                let viewers = Arc::clone(&self.viewers);
+                self.viewers.tracker.spawn(async move {
+                    h3::welcome(&viewers, connection, server_name.as_deref()).await;
+                });
             }
+            // Here `phlix-edge/1`, between edges, will have its place.
             _ => connection.close(native::close::PROTOCOL.into(), b"no such protocol"),
+        }
+    }
+
+    async fn serve_tunnel(&self, connection: quinn::Connection, place: Place) {
+        let mut stages = self.stages.clone();
+        let tunnel =
+            Arc::clone(&self.tunnels).serve(Link::quic(connection.clone(), self.stream_window), move || drop(place));
+        tokio::select! {
+            biased;
+            () = tunnel => {}
+            // An agent opens its control channel and nothing else.
+            Ok(_) = connection.accept_uni() => connection.close(native::close::PROTOCOL.into(), b"protocol"),
+            () = reached(&mut stages, Stage::Dropping) => {
+                connection.close(native::close::DRAINED.into(), b"drained");
+            }
         }
     }
 }
 
-fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
-    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+fn handshake(connection: &quinn::Connection) -> Option<HandshakeData> {
+    connection.handshake_data()?.downcast().ok().map(|data| *data)
 }

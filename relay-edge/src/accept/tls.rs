@@ -1,8 +1,7 @@
-//! TLS as an edge speaks it: to viewers over TCP, to agents over QUIC.
+//! TLS as an edge speaks it: to viewers over TCP, to viewers and agents over QUIC.
 
 use std::sync::Arc;
 
-use phlix_protocol::native;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -33,13 +32,13 @@ pub(crate) fn viewers(certs: &Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerC
     Ok(Arc::new(config))
 }
 
-/// For QUIC: TLS 1.3, no early data, one ALPN for each protocol that the endpoint serves.
-pub(crate) fn quic(certs: &Arc<dyn ResolvesServerCert>) -> Result<QuicServerConfig, TlsError> {
+/// For QUIC: TLS 1.3, no early data, these ALPNs, one for each protocol that the endpoint serves.
+pub(crate) fn quic(certs: &Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> Result<QuicServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider()?)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(certs));
-    config.alpn_protocols = vec![native::ALPN.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     //= trust s.9.6
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;

@@ -1,7 +1,7 @@
 //! Phase 5: what it came to. Counted by a guard, so that however an exchange ends, it is counted once.
 //!
 //! One line per request goes to the log target `access`, with these fields and no others: `room` (hub, proxy, name,
-//! other), `server.id` (names and proxy), `method`, `protocol` (h1, h2), `status` (0: the viewer left before there was
+//! other), `server.id` (names and proxy), `method`, `protocol` (h1, h2, h3), `status` (0: the viewer left before there was
 //! one), `code` (where the edge answered itself), `bytes.in`, `bytes.out` (bodies), `first_byte_ms`, `duration_ms`,
 //! `end` (whole, aborted). No path, address, host or token.
 

@@ -14,15 +14,15 @@ use super::origin::{self, VIDEO, video};
 use super::viewer::{self, Viewer, nothing};
 use super::world::{NAME, OPEN, World, bare};
 
-async fn both(world: &World, host: &str) -> [Viewer; 2] {
-    [world.h1(host).await, world.h2(host).await]
+async fn all(world: &World, host: &str) -> [Viewer; 3] {
+    [world.h1(host).await, world.h2(host).await, world.h3(host).await]
 }
 
 #[tokio::test]
-async fn a_video_comes_whole_and_by_ranges_over_h1_and_h2() {
+async fn a_video_comes_whole_and_by_ranges_over_h1_h2_and_h3() {
     let world = World::start().await;
     let agent = world.tunnel().await;
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let whole = viewer.fetch(bare(world.get("/video"))).await;
         assert_eq!((whole.status, whole.header("content-length")), (200, VIDEO.to_string().as_str()));
         assert!(whole.body == video());
@@ -43,7 +43,7 @@ async fn a_video_comes_whole_and_by_ranges_over_h1_and_h2() {
 async fn answers_without_bodies_are_what_they_are() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let head = viewer.fetch(bare(world.get("/video").method("HEAD"))).await;
         assert_eq!((head.status, head.header("content-length")), (200, VIDEO.to_string().as_str()));
         assert!(head.body.is_empty());
@@ -59,7 +59,7 @@ async fn an_upload_arrives_byte_for_byte_with_and_without_a_length() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
     let wanted = format!("{VIDEO} {}", phlix_protocol::b64::encode(Sha256::digest(video())));
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let sized = world.get("/hash").method("PUT").body(viewer::bytes(video())).unwrap();
         assert_eq!(viewer.fetch(sized).await.body, wanted);
         assert_eq!(world.origin.last_head().headers["content-length"], VIDEO.to_string().as_str());
@@ -76,7 +76,7 @@ async fn an_upload_arrives_byte_for_byte_with_and_without_a_length() {
 async fn heads_reach_the_origin_as_the_edge_wrote_them() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let request = world
             .get("/hello?a=%2F..%2f")
             .header("x-forwarded-for", "6.6.6.6")
@@ -165,7 +165,7 @@ async fn a_body_has_one_length_at_both_ends() {
 
     let both = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let _agent = world.tunnel_to(Serve::Origin(origin::raw(both, false).await)).await;
-    for mut viewer in self::both(&world, NAME).await {
+    for mut viewer in self::all(&world, NAME).await {
         let response = viewer.send(bare(world.get("/x"))).await.unwrap();
         assert!(!response.headers().contains_key("content-length"));
         let body = response.into_body().collect().await;
@@ -186,7 +186,7 @@ async fn a_named_proxy_says_for_whom_it_speaks() {
 async fn trailers_pass_both_ways_without_identities() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let answer = viewer.fetch(bare(world.get("/trailers").header("te", "trailers"))).await;
         assert_eq!(answer.body, "body");
         let trailers = answer.trailers.expect("trailers");
@@ -233,7 +233,7 @@ async fn an_origins_cookies_stay_at_its_name() {
 async fn a_viewer_who_leaves_is_known_to_the_origin_within_100_ms() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
-    for mut viewer in both(&world, NAME).await {
+    for mut viewer in all(&world, NAME).await {
         let response = viewer.send(bare(world.get("/endless"))).await.unwrap();
         let mut body = response.into_body();
         body.frame().await.unwrap().unwrap();
@@ -267,7 +267,7 @@ async fn a_short_answer_is_aborted_and_never_ends_cleanly() {
     ] {
         let origin = origin::raw(says, true).await;
         let _agent = world.tunnel_to(Serve::Origin(origin)).await;
-        for mut viewer in both(&world, NAME).await {
+        for mut viewer in all(&world, NAME).await {
             // What had come when it broke off may be lost with it, the head too.
             if let Ok(response) = viewer.send(bare(world.get("/x"))).await {
                 assert_eq!(response.status(), 200);
@@ -506,7 +506,7 @@ async fn the_hubs_own_domain_passes_to_the_control_plane() {
 async fn a_certificate_for_many_names_is_a_connection_for_one() {
     let world = World::start().await;
     let _agent = world.tunnel().await;
-    for mut viewer in both(&world, OPEN).await {
+    for mut viewer in all(&world, OPEN).await {
         let answer = viewer.fetch(bare(world.get("/x"))).await;
         assert_eq!((answer.status, answer.code().as_str()), (421, "host.unknown"));
     }

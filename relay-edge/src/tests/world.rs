@@ -143,6 +143,10 @@ impl World {
         Viewer::h2(self.at.tls, &self.trust, host).await
     }
 
+    pub(super) async fn h3(&self, host: &str) -> Viewer {
+        Viewer::h3(self.at.tls, &self.trust, host).await
+    }
+
     /// A ticket to the protected name.
     pub(super) fn ticket(&self) -> ViewerTicket {
         self.hub.viewer_ticket(self.server, NAME)
