@@ -183,6 +183,18 @@ pub struct Limits {
     pub heartbeat: Rate,
     /// Servers of one user; 0 is unlimited.
     pub servers_per_user: u32,
+    /// Names that an owner picks for one server, beside the one that the hub made: a few for family and friends, not a land
+    /// grab. Each costs every edge a certificate's name.
+    pub names_per_server: usize,
+    /// Questions whether a label is free, from one user: the page asks while somebody types.
+    pub name_check: Rate,
+    /// Tries to pick or take back a name, from one user.
+    pub name_try: Rate,
+    /// Names that one user takes anew. Each is kept for the quarantine's time after its release, so this bounds what one
+    /// account can keep from others.
+    pub name_new: Rate,
+    /// Times that one server takes or gives up the name that the hub makes for it: each is told to all edges.
+    pub subdomain: Rate,
     /// The body of a request, in bytes.
     pub body: usize,
     /// How long an answer about a session may be reused.
@@ -203,6 +215,11 @@ impl Default for Limits {
             claim_guess_total: Rate::new(1000, 3600),
             heartbeat: Rate::new(30, 60),
             servers_per_user: 0,
+            names_per_server: 5,
+            name_check: Rate::new(240, 600),
+            name_try: Rate::new(60, 600),
+            name_new: Rate::new(20, 86_400),
+            subdomain: Rate::new(30, 3600),
             body: 64 * 1024,
             session_cache: Duration::from_secs(2),
         }

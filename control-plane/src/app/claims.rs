@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{ClaimId, ServerId, UserId};
 use phlix_protocol::keys::PublicKey;
 use phlix_protocol::native::proof::claim_input;
-use phlix_protocol::token::{Access, Tls};
 use phlix_protocol::uplink::{Change, ServerKind};
 use thiserror::Error;
 use url::{Host, Url};
@@ -14,8 +12,8 @@ use url::{Host, Url};
 use super::App;
 use super::enrollments::{self, Minted};
 use super::keys::KeysError;
+use super::subdomains;
 use crate::domain::claim::{Applicant, Claim, ClaimCode, Outcome, Stage};
-use crate::domain::name::{self, Name};
 use crate::domain::server::{Credentials, Server};
 use crate::random;
 use crate::store::rates::{self, Attempt};
@@ -383,21 +381,9 @@ async fn add(
     if !servers::insert(tx, &server, now).await? {
         return Err(RedeemError::AlreadyClaimed);
     }
-    give_name(app, tx, id, now).await?;
+    // Every server has a name from the start.
+    subdomains::give(app, tx, id, owner, now).await?.ok_or(RedeemError::NoName)?;
     Ok(server)
-}
-
-/// Every server has a name from the start: its label, or the next one where somebody has that.
-async fn give_name(app: &App, tx: &mut Tx, server: ServerId, now: Timestamp) -> Result<(), RedeemError> {
-    for attempt in 0..name::LABELS {
-        let host = format!("{}.{}", name::label(server, attempt), app.config.public_domain);
-        let host: Hostname = host.parse().map_err(|_| RedeemError::NoName)?;
-        let name = Name { host, server, access: Access::Protected, tls: Tls::Terminated };
-        if names::insert(tx, &name, 0, now).await? {
-            return Ok(());
-        }
-    }
-    Err(RedeemError::NoName)
 }
 
 #[cfg(test)]

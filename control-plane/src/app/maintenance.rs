@@ -80,6 +80,7 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     store::proofs::sweep(&mut conn, now).await?;
     store::name_codes::sweep(&mut conn, now).await?;
     store::names::sweep(&mut conn, now).await?;
+    store::names::fill_skeletons(&mut conn).await?;
     store::presence::sweep(&mut conn, now).await?;
     store::bulletin::sweep(&mut conn, now.minus(CHANGES_KEPT)).await?;
     store::revocations::sweep(&mut conn, now).await?;

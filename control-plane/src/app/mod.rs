@@ -21,12 +21,14 @@ pub(crate) mod maintenance;
 pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod passwords;
+pub(crate) mod picks;
 pub(crate) mod readiness;
 pub(crate) mod revocations;
 pub(crate) mod seal;
 pub(crate) mod servers;
 pub(crate) mod sessions;
 pub(crate) mod smoke;
+pub(crate) mod subdomains;
 pub(crate) mod tickets;
 
 pub(crate) use crate::store::StoreError;

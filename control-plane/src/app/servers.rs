@@ -113,11 +113,16 @@ pub(crate) async fn deregister(app: &App, server: ServerId) -> Result<(), StoreE
 /// Takes a server away: its row, its names (into quarantine), and everything that edges still hold of it. For a user's end, once
 /// for each of their servers.
 pub(crate) async fn remove_in(app: &App, tx: &mut Tx, server: ServerId, now: Timestamp) -> Result<(), StoreError> {
+    // Locked, so that no name is added between the look and the end.
+    if !servers::lock(tx, server).await? {
+        return Ok(());
+    }
+    let Some(Server { owner, .. }) = servers::find(tx, server).await? else { return Ok(()) };
     let hosts: Vec<_> = names::of_server(tx, server).await?.into_iter().map(|name| name.host).collect();
     if !servers::delete(tx, server).await? {
         return Ok(());
     }
-    names::release_of_server(tx, server, now, now.plus(app.config.lives.name_quarantine)).await?;
+    names::release_of_server(tx, server, owner, now, now.plus(app.config.lives.name_quarantine)).await?;
     revoke(tx, Selector::Server(server), &app.config.lives, now).await?;
     bulletin::publish(tx, &Change::Route { server_id: server, hosts }, now).await?;
     Ok(())
@@ -137,4 +142,25 @@ pub(crate) async fn roll_credentials(app: &App, user: UserId, server: ServerId) 
     app.bulletin.poke();
     tracing::info!(target: "audit", { server.id = %server, user.id = %user }, "a server's credentials were ended by its owner");
     Ok(())
+}
+
+/// The owner turns the guard of local callers' paths on or off; edges ask again.
+pub(crate) async fn set_guard(app: &App, user: UserId, server: ServerId, on: bool) -> Result<Server, GrantError> {
+    let now = app.clock.now();
+    let server = app
+        .db
+        .transact(|mut tx| async move {
+            let known = grants::owned(&mut tx, user, server).await?;
+            if !servers::set_guard(&mut tx, server, on, now).await? {
+                return Err(GrantError::NotFound);
+            }
+            let hosts = names::of_server(&mut tx, server).await?.into_iter().map(|name| name.host).collect();
+            bulletin::publish(&mut tx, &Change::Route { server_id: server, hosts }, now).await?;
+            tx.commit().await?;
+            Ok::<_, GrantError>(Server { guard_local_paths: on, ..known })
+        })
+        .await?;
+    app.bulletin.poke();
+    tracing::info!(target: "audit", { server.id = %server.id, user.id = %user, on }, "the guard of local callers' paths was set");
+    Ok(server)
 }

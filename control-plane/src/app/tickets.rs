@@ -179,11 +179,17 @@ fn sign(app: &App, admission: &Admission, bound: Bound) -> Result<Signed, KeysEr
     Ok(Signed { ticket: token::sign(&claims, &key), expires_at })
 }
 
-/// A ticket that a program holds itself, for the server's first name.
-pub(crate) async fn client(app: &App, who: &SignedIn, server: ServerId) -> Result<(Signed, Name), TicketError> {
+/// A ticket that a program holds itself, for the name that it wants, else for the server's first one.
+pub(crate) async fn client(
+    app: &App,
+    who: &SignedIn,
+    server: ServerId,
+    host: Option<&Hostname>,
+) -> Result<(Signed, Name), TicketError> {
     let mut conn = app.db.read().await?;
     let admission = admit(app, &mut conn, who.session, who.user, server).await?;
-    let name = names::of_server(&mut conn, server).await?.into_iter().next().ok_or(TicketError::NoName)?;
+    let is_wanted = |name: &Name| host.is_none_or(|host| name.host == *host);
+    let name = names::of_server(&mut conn, server).await?.into_iter().find(is_wanted).ok_or(TicketError::NoName)?;
     Ok((sign(app, &admission, Bound::Client(name.host.clone()))?, name))
 }
 
@@ -191,6 +197,11 @@ pub(crate) async fn client(app: &App, who: &SignedIn, server: ServerId) -> Resul
 pub(crate) async fn at_name(app: &App, code: &NameCode) -> Result<Signed, TicketError> {
     let mut conn = app.db.read().await?;
     let admission = admit(app, &mut conn, code.session, code.user, code.server).await?;
+    // The name may have been given up since the code was made.
+    let name = names::find(&mut conn, &code.host).await?;
+    if name.is_none_or(|name| name.server != code.server) {
+        return Err(TicketError::Invalid);
+    }
     Ok(sign(app, &admission, Bound::Host(code.host.clone()))?)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod edge;
 pub(crate) mod heartbeat;
 pub(crate) mod key;
+pub(crate) mod label;
 pub(crate) mod name;
 pub(crate) mod server;
 pub(crate) mod user;

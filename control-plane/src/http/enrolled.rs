@@ -26,13 +26,21 @@ impl FromRequest<App> for EnrolledServer {
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let (mut head, body) = request.into_parts();
         Protocol::from_request_parts(&mut head, app).await?;
+        Self::read(Request::from_parts(head, body), app).await?.map_err(Into::into)
+    }
+}
+
+impl EnrolledServer {
+    /// The same for routes that name no protocol, and that have their own words for who is not believed.
+    pub(super) async fn read(request: Request, app: &App) -> Result<Result<Self, EnrollmentError>, ApiError> {
+        let (mut head, body) = request.into_parts();
         let path = RawPathParams::from_request_parts(&mut head, app).await.map_err(|_| not_found())?;
         let id = path.iter().find(|(key, _)| *key == "id").map(|(_, id)| id.to_owned()).unwrap_or_default();
         let enrollment = bearer(&head.headers)?;
         if enrollment.is_none() {
-            return Err(EnrollmentError::Missing.into());
+            return Ok(Err(EnrollmentError::Missing));
         }
-        let Ok(server) = id.parse() else { return Err(EnrollmentError::OtherServer.into()) };
+        let Ok(server) = id.parse() else { return Ok(Err(EnrollmentError::OtherServer)) };
         let body = read(body, app.config.limits.body).await?;
         let call = Call {
             method: head.method.as_str(),
@@ -42,12 +50,12 @@ impl FromRequest<App> for EnrolledServer {
             proof: head.headers.get("x-phlix-proof").and_then(|value| value.to_str().ok()),
             server,
         };
-        let enrolled = enrollments::authenticate(app, call).await?;
-        Ok(Self { enrolled, headers: head.headers, body })
+        let enrolled = enrollments::authenticate(app, call).await;
+        Ok(enrolled.map(|enrolled| Self { enrolled, headers: head.headers, body }))
     }
 }
 
-fn not_found() -> ApiError {
+pub(super) fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "SERVER_NOT_FOUND", "server.not_found").message("Server not found")
 }
 

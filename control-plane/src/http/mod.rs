@@ -11,10 +11,12 @@ mod health;
 mod jwks;
 mod me;
 mod my_servers;
+mod names;
 mod openapi;
 mod pages;
 mod protocol;
 mod servers;
+mod subdomain;
 mod ui;
 mod user;
 
@@ -45,7 +47,9 @@ fn described() -> OpenApiRouter<App> {
         .merge(accounts::routes())
         .merge(claims::routes())
         .merge(my_servers::routes())
+        .merge(names::routes())
         .merge(servers::routes())
+        .merge(subdomain::routes())
         .merge(me::routes())
 }
 
@@ -56,6 +60,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(described)
         .merge(pages::routes())
         .merge(authorize_name::routes())
+        .merge(subdomain::alias())
         .merge(ui::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)

@@ -25,7 +25,7 @@ use crate::timestamp::Timestamp;
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list))
-        .routes(routes!(detail, unclaim))
+        .routes(routes!(detail, unclaim, change))
         .routes(routes!(access_info))
         .routes(routes!(set_name))
         .routes(routes!(viewer_ticket))
@@ -157,6 +157,8 @@ struct ServerRecord {
     subdomain: Option<String>,
     fqdn: Option<String>,
     url: Option<String>,
+    /// Are the paths refused that media servers open to local callers?
+    guard_local_paths: bool,
 }
 
 /// A heartbeat of the past.
@@ -173,27 +175,30 @@ struct HeartbeatRecord {
 
 /// A name of a server.
 #[derive(Serialize, ToSchema)]
-struct ServerName {
+pub(super) struct ServerName {
     host: String,
     url: String,
     /// `protected` (viewers sign in at the hub) or `open` (the server's own login guards it).
     access: &'static str,
     /// `terminated` or `passthrough`.
     tls: &'static str,
+    /// The hub made it when the server was claimed; the others were picked.
+    generated: bool,
 }
 
 impl ServerName {
-    fn of(name: &Name, app: &App) -> Self {
+    pub(super) fn of(name: &Name, app: &App) -> Self {
         Self {
             host: name.host.to_string(),
             url: name.url(app.config.names_port),
             access: access_word(name.access),
             tls: tls_word(name.tls),
+            generated: name.is_generated(),
         }
     }
 }
 
-fn server_id(text: &str) -> Result<ServerId, ApiError> {
+pub(super) fn server_id(text: &str) -> Result<ServerId, ApiError> {
     text.parse().map_err(|_| GrantError::NotFound.into())
 }
 
@@ -232,12 +237,56 @@ async fn detail(
             subdomain,
             fqdn: names.first().map(|name| name.host.to_string()),
             url,
+            guard_local_paths: server.guard_local_paths,
         },
         relay_session: None,
         heartbeat_history: beats.into_iter().map(beat).collect(),
         tls_status: None,
         names: names.iter().map(|name| ServerName::of(name, &app)).collect(),
     }))
+}
+
+/// What an owner may set.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default)]
+struct SettingsBody {
+    /// Refuse the paths that media servers open to local callers, such as Jellyfin's restart, shutdown and start-up wizard.
+    guard_local_paths: Option<bool>,
+}
+
+/// What is set.
+#[derive(Serialize, ToSchema)]
+struct ServerSettings {
+    guard_local_paths: bool,
+}
+
+/// Changes a server's settings. Edges go by it within two seconds. Another's server is not found.
+#[utoipa::path(put, path = "/api/v1/me/servers/{id}", tag = "my servers", params(("id" = String, Path)),
+    request_body = SettingsBody, security(("bearer" = []), ("session" = [])), responses(
+    (status = 200, body = ServerSettings), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+async fn change(
+    State(app): State<App>,
+    User(who): User,
+    Path(id): Path<String>,
+    Body(form): Body<SettingsBody>,
+) -> Result<Json<ServerSettings>, ApiError> {
+    let id = server_id(&id)?;
+    let on = form.guard_local_paths.ok_or_else(|| {
+        ApiError::new(StatusCode::BAD_REQUEST, "Bad Request", "invalid_request")
+            .message("guard_local_paths must be true or false")
+    })?;
+    let server = servers::set_guard(&app, who.user, id, on).await.map_err(secret)?;
+    Ok(Json(ServerSettings { guard_local_paths: server.guard_local_paths }))
+}
+
+/// For routes that upstream does not have: whether another's server exists is nobody's business.
+//= promises T14
+pub(super) fn secret(error: GrantError) -> GrantError {
+    match error {
+        GrantError::Denied => GrantError::NotFound,
+        error => error,
+    }
 }
 
 /// Gives a server up: its names, tickets and tunnels end.
@@ -321,17 +370,28 @@ struct ViewerTicketReply {
     url: String,
 }
 
-/// A ticket for a program, good for ten minutes at the server's name.
+/// For which name.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default)]
+struct ViewerTicketBody {
+    /// One of the server's names; the first of them where none is said.
+    host: Option<String>,
+}
+
+/// A ticket for a program, good for ten minutes at one of the server's names.
 #[utoipa::path(post, path = "/api/v1/me/servers/{id}/viewer-ticket", tag = "my servers", params(("id" = String, Path)),
-    security(("bearer" = []), ("session" = [])), responses(
+    request_body(content = Option<ViewerTicketBody>, content_type = "application/json"), security(("bearer" = []), ("session" = [])), responses(
     (status = 201, body = ViewerTicketReply), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
     (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 async fn viewer_ticket(
     State(app): State<App>,
     User(who): User,
     Path(id): Path<String>,
+    Body(form): Body<ViewerTicketBody>,
 ) -> Result<(StatusCode, Json<ViewerTicketReply>), ApiError> {
-    let (Signed { ticket, expires_at }, name) = tickets::client(&app, &who, server_id(&id)?).await?;
+    let id = server_id(&id)?;
+    let host = form.host.map(|host| host.parse::<Hostname>()).transpose().map_err(|_| TicketError::NoName)?;
+    let (Signed { ticket, expires_at }, name) = tickets::client(&app, &who, id, host.as_ref()).await?;
     let url = name.url(app.config.names_port);
     Ok((StatusCode::CREATED, Json(ViewerTicketReply { ticket, expires_at: expires_at.seconds(), url })))
 }
@@ -385,7 +445,7 @@ impl From<TicketError> for ApiError {
             TicketError::NotThisEdge => Self::new(StatusCode::FORBIDDEN, "Forbidden", "edge.not_trusted")
                 .message("This edge is not trusted with that."),
             TicketError::NoName => Self::new(StatusCode::NOT_FOUND, "Name not found", "server.name_not_found")
-                .message("The server has no name."),
+                .message("The server has no such name."),
             TicketError::Grant(error) => error.into(),
             TicketError::Keys(error) => error.into(),
         }

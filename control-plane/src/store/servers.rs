@@ -30,6 +30,8 @@ statements! {
     CREDENTIALS = "SELECT generation, generation_at, least_generation FROM servers WHERE id = ?";
     NEXT_GENERATION = "UPDATE servers SET generation = generation + 1, generation_at = ? WHERE id = ? AND generation = ?";
     SEEN = "UPDATE servers SET version = ?, hostname_candidates = ?, last_seen_at = ?, updated_at = ? WHERE id = ?";
+    LOCK = "UPDATE servers SET updated_at = updated_at WHERE id = ?";
+    SET_GUARD = "UPDATE servers SET guard_local_paths = ?, updated_at = ? WHERE id = ?";
     LEAST_GENERATIONS = "SELECT id, least_generation FROM servers WHERE least_generation > 0";
     OWNER_NAME = "SELECT u.username FROM users u JOIN servers s ON s.user_id = u.id WHERE s.id = ?";
     DELETE = "DELETE FROM servers WHERE id = ?";
@@ -167,6 +169,17 @@ pub(crate) async fn seen(
         .execute(conn)
         .await?;
     Ok(seen.rows_affected() == 1)
+}
+
+/// Makes other transactions that do the same wait for the end of this one; `false` when the server is gone.
+pub(crate) async fn lock(conn: &mut Conn, id: ServerId) -> Result<bool, StoreError> {
+    Ok(sqlx::query(LOCK).bind(id.to_string()).execute(conn).await?.rows_affected() == 1)
+}
+
+/// Turns the guard of local callers' paths on or off. `false` when the server is gone.
+pub(crate) async fn set_guard(conn: &mut Conn, id: ServerId, on: bool, now: Timestamp) -> Result<bool, StoreError> {
+    let query = sqlx::query(SET_GUARD).bind(i64::from(on)).bind(now.millis()).bind(id.to_string());
+    Ok(query.execute(conn).await?.rows_affected() == 1)
 }
 
 /// The least generations, of all servers that have one.

@@ -11,6 +11,8 @@ mod keys;
 mod mariadb;
 mod names;
 mod operator;
+mod picks;
 mod replica;
 mod servers;
+mod subdomains;
 mod world;

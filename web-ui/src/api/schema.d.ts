@@ -137,6 +137,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/names/availability": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Could the user have this label now? A hint for somebody who types: adding it decides. */
+        get: operations["availability"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/servers": {
         parameters: {
             query?: never;
@@ -163,7 +180,8 @@ export interface paths {
         };
         /** One of the user's servers. */
         get: operations["detail"];
-        put?: never;
+        /** Changes a server's settings. Edges go by it within two seconds. Another's server is not found. */
+        put: operations["change"];
         post?: never;
         /** Gives a server up: its names, tickets and tunnels end. */
         delete: operations["unclaim"];
@@ -189,6 +207,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/servers/{id}/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Adds a name to a server. It is protected until its owner opens it. Another's server is not found. */
+        post: operations["add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/servers/{id}/names/{host}": {
         parameters: {
             query?: never;
@@ -200,7 +235,8 @@ export interface paths {
         /** Opens or closes a name of a server. */
         put: operations["set_name"];
         post?: never;
-        delete?: never;
+        /** Gives a name up: its links break at once, and for 120 days nobody but its owner can have it. The last one stays. */
+        delete: operations["remove"];
         options?: never;
         head?: never;
         patch?: never;
@@ -232,7 +268,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** A ticket for a program, good for ten minutes at the server's name. */
+        /** A ticket for a program, good for ten minutes at one of the server's names. */
         post: operations["viewer_ticket"];
         delete?: never;
         options?: never;
@@ -376,6 +412,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/servers/{id}/subdomain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The name that the hub makes for the server: the one that it has, else the one that it gave up. The body is `[]`, `{}` or none. */
+        post: operations["allocate"];
+        /** Gives that name up. Those that the owner picked stay. */
+        delete: operations["release"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/servers/{id}/tunnel-ticket": {
         parameters: {
             query?: never;
@@ -451,6 +505,18 @@ export interface components {
             relay_hostname?: string | null;
             server_id: string;
             server_name: string;
+        };
+        /** @description Whether a label can be had. */
+        AvailabilityReply: {
+            available: boolean;
+            /** @description The whole name that it would be; null where it is no label, or is kept from everybody. */
+            host?: string | null;
+            /** @description As it was asked. */
+            label: string;
+            /** @description The same for people. */
+            message: string;
+            /** @description `malformed`, `reserved`, `confusing`, `taken` or `quarantined`; null where it is available. */
+            reason?: string | null;
         };
         /** @description A pending claim. */
         ClaimOpened: {
@@ -653,6 +719,14 @@ export interface components {
              */
             access?: string | null;
         };
+        /** @description A label to have. */
+        PickBody: {
+            /**
+             * @description What stands in front of the hub's domain: 3 to 63 letters, digits and hyphens.
+             * @default null
+             */
+            label?: string | null;
+        };
         /** @description What is needed to work, each `ok` or why not. */
         Ready: {
             database: string;
@@ -739,6 +813,8 @@ export interface components {
         ServerName: {
             /** @description `protected` (viewers sign in at the hub) or `open` (the server's own login guards it). */
             access: string;
+            /** @description The hub made it when the server was claimed; the others were picked. */
+            generated: boolean;
             host: string;
             /** @description `terminated` or `passthrough`. */
             tls: string;
@@ -747,6 +823,8 @@ export interface components {
         /** @description A server, with upstream's names of its fields. */
         ServerRecord: {
             fqdn?: string | null;
+            /** @description Are the paths refused that media servers open to local callers? */
+            guard_local_paths: boolean;
             hostname_candidates: string[];
             id: string;
             /** @description `generic` or `phlix`. */
@@ -764,6 +842,10 @@ export interface components {
             url?: string | null;
             version: string;
         };
+        /** @description What is set. */
+        ServerSettings: {
+            guard_local_paths: boolean;
+        };
         /** @description A sign-in. */
         Session: {
             access_token: string;
@@ -780,6 +862,21 @@ export interface components {
             user: components["schemas"]["User"];
             /** @description The same as `user.id`; the mobile and Roku clients look for it here. */
             user_id: string;
+        };
+        /** @description What an owner may set. */
+        SettingsBody: {
+            /**
+             * @description Refuse the paths that media servers open to local callers, such as Jellyfin's restart, shutdown and start-up wizard.
+             * @default null
+             */
+            guard_local_paths?: boolean | null;
+        };
+        /** @description The server's name. The paths are empty: edges keep the certificates. */
+        Subdomain: {
+            fqdn: string;
+            subdomain: string;
+            tls_cert_path: string;
+            tls_key_path: string;
         };
         /** @description What an agent needs to open tunnels. */
         TunnelTicketReply: {
@@ -838,6 +935,14 @@ export interface components {
             sub: string;
             /** @description `access` or `refresh`. */
             type: components["schemas"]["Kind"];
+        };
+        /** @description For which name. */
+        ViewerTicketBody: {
+            /**
+             * @description One of the server's names; the first of them where none is said.
+             * @default null
+             */
+            host?: string | null;
         };
         /** @description A ticket that a program shows as `X-Phlix-Ticket`. */
         ViewerTicketReply: {
@@ -1197,6 +1302,51 @@ export interface operations {
             };
         };
     };
+    availability: {
+        parameters: {
+            query: {
+                label: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AvailabilityReply"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: never;
@@ -1249,6 +1399,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerSettings"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             401: {
@@ -1389,6 +1604,87 @@ export interface operations {
             };
         };
     };
+    add: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PickBody"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerName"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     set_name: {
         parameters: {
             query?: never;
@@ -1420,6 +1716,66 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                host: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             401: {
                 headers: {
@@ -1523,7 +1879,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ViewerTicketBody"] | null;
+            };
+        };
         responses: {
             201: {
                 headers: {
@@ -2044,6 +2404,110 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    allocate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subdomain"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
