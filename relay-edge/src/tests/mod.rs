@@ -5,6 +5,7 @@ mod agent;
 mod exchanges;
 mod hub;
 mod origin;
+mod resume;
 mod rights;
 mod tunnels;
 mod viewer;
