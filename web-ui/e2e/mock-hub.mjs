@@ -198,6 +198,18 @@ export class MockHub {
       }
     }
 
+    if (line === 'GET /api/v1/me/names/availability') {
+      const label = url.searchParams.get('label') ?? ''
+      const refused = this.#unavailable(label)
+      return send(200, {
+        label,
+        host: refused?.reason === 'malformed' ? null : `${label}.hub.localhost`,
+        available: refused === undefined,
+        reason: refused?.reason ?? null,
+        message: refused?.message ?? 'It is free.',
+      })
+    }
+
     const parts = /^\/api\/v1\/me\/servers\/([^/]+)(?:\/(access-info|names)(?:\/([^/]+))?)?$/.exec(url.pathname)
     const server = account.servers.find(({ info }) => info.serverId === parts?.[1])
     if (!parts || !server) return refuse(404, 'server.not_found', 'Server not found')
@@ -207,6 +219,23 @@ export class MockHub {
       account.servers = account.servers.filter((other) => other !== server)
       return send(204)
     }
+    if (method === 'PUT' && parts[2] === undefined) {
+      server.detail.server.guard_local_paths = body.guard_local_paths
+      return send(200, { guard_local_paths: body.guard_local_paths })
+    }
+    if (method === 'POST' && parts[2] === 'names') {
+      const refused = this.#unavailable(body.label)
+      if (refused) return refuse(refused.reason === 'malformed' ? 400 : 409, `name.${refused.reason}`, refused.message)
+      const host = `${body.label}.hub.localhost`
+      const name = { host, url: `https://${host}:8443/`, access: 'protected', tls: 'terminated', generated: false }
+      server.detail.names.splice(-1, 0, name)
+      return send(201, name)
+    }
+    if (method === 'DELETE' && parts[2] === 'names') {
+      if (server.detail.names.length === 1) return refuse(409, 'server.last_name', "This is the server's only name.")
+      server.detail.names = server.detail.names.filter(({ host }) => host !== decodeURIComponent(parts[3] ?? ''))
+      return send(204)
+    }
     if (method === 'PUT' && parts[2] === 'names') {
       const name = server.detail.names.find(({ host }) => host === decodeURIComponent(parts[3] ?? ''))
       if (!name) return refuse(404, 'server.name_not_found', 'Name not found')
@@ -214,6 +243,20 @@ export class MockHub {
       return send(200, name)
     }
     return refuse(404, 'not_found', 'The requested resource was not found')
+  }
+
+  /**
+   * The hub's rules, as far as the stories need them.
+   * @param {string} label
+   */
+  #unavailable(label) {
+    if (label.length < 3) return { reason: 'malformed', message: 'A name has at least 3 characters.' }
+    if (!/^[a-z0-9-]+$/.test(label)) return { reason: 'malformed', message: 'Use only letters from a to z, digits and hyphens.' }
+    if (label === 'www') return { reason: 'reserved', message: 'This name is reserved for the hub itself.' }
+    if (label === 'adrnin') return { reason: 'confusing', message: 'This looks too much like a name that is reserved for the hub.' }
+    const servers = [...this.accounts.values()].flatMap((account) => account.servers)
+    const isTaken = servers.some(({ detail }) => detail.names.some(({ host }) => host === `${label}.hub.localhost`))
+    return isTaken ? { reason: 'taken', message: 'Somebody else has this name.' } : undefined
   }
 
   /** @param {string} username @param {string} password */
@@ -297,10 +340,12 @@ export function makeServer(name, about = {}) {
         subdomain: id.slice(0, 8),
         fqdn: host,
         url,
+        guard_local_paths: true,
       },
       relay_session: null,
       tls_status: null,
-      names: [{ host, url, access: 'protected', tls: 'terminated' }],
+      names: [{ host, url, access: 'protected', tls: 'terminated', generated: true }],
+      most_names: 5,
       heartbeat_history: Array.from({ length: beats }, (_, index) => ({
         id: randomUUID(),
         version,

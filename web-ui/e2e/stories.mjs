@@ -165,6 +165,124 @@ export const stories = [
     },
   },
   {
+    name: 'the-owner-picks-a-name-and-gives-it-up',
+    expected: [REFUSED],
+    async tell(world) {
+      const { hub, page } = world
+      const account = hub.addAccount('ada', 'correct horse')
+      const server = makeServer('Living room')
+      account.servers.push(server)
+      await enter(world, account)
+      await page.goto(`/app/servers/${server.info.serverId}`)
+      const given = server.detail.names[0]?.host ?? ''
+
+      // It goes nowhere while it is the only one.
+      const field = page.getByLabel('Add a name')
+      await field.waitFor()
+      assert.equal(await page.getByRole('button', { name: `Remove ${given}` }).count(), 0)
+
+      // Each reason is said while typing, by the keyboard alone.
+      await field.focus()
+      for (const [typed, said] of [
+        ['tv', 'A name has at least 3 characters.'],
+        ['ann tv', 'Use only letters from a to z, digits and hyphens.'],
+        ['www', 'This name is reserved for the hub itself.'],
+        ['adrnin', 'This looks too much like a name that is reserved for the hub.'],
+        [given.split('.')[0] ?? '', 'Somebody else has this name.'],
+      ]) {
+        await field.fill(typed ?? '')
+        await page.getByRole('status').filter({ hasText: said }).waitFor()
+        assert.equal(await field.getAttribute('aria-invalid'), 'true')
+        await page.keyboard.press('Enter')
+      }
+      assert.deepEqual(hub.writes, [], 'nothing that is refused already is sent')
+      await shot(page, 'server-name-refused')
+
+      await field.fill('ann-tv')
+      await page.getByRole('status').filter({ hasText: 'ann-tv.hub.localhost: it is free.' }).waitFor()
+      await shot(page, 'server-name-free')
+      // Somebody else was faster.
+      hub.faults.push({ match: /POST .*names$/, status: 409, body: { code: 'name.taken', message: 'Somebody else has this name.' } })
+      await page.keyboard.press('Enter')
+      await page.getByText('Somebody else has this name.').first().waitFor()
+      await page.keyboard.press('Enter')
+      await page.getByText('ann-tv.hub.localhost leads here now.').waitFor()
+      assert.equal(await field.inputValue(), '')
+      const link = page.getByRole('link', { name: /^ann-tv\.hub\.localhost/ })
+      assert.equal(await link.getAttribute('href'), 'https://ann-tv.hub.localhost:8443/')
+      await shot(page, 'server-names')
+
+      // Removing asks first, and says what becomes of it.
+      await page.getByRole('button', { name: 'Remove ann-tv.hub.localhost' }).click()
+      await page.getByRole('dialog', { name: 'Remove ann-tv.hub.localhost?' }).waitFor()
+      await page.getByText('reserved for you for 120 days').waitFor()
+      await shot(page, 'server-name-remove')
+      await page.keyboard.press('Escape')
+      await page.getByRole('dialog').waitFor({ state: 'detached' })
+      assert.match(await focused(page), /^button: Remove/)
+      await page.keyboard.press('Enter')
+      await page.getByRole('button', { name: 'Remove this name' }).click()
+      await link.waitFor({ state: 'detached' })
+      assert.deepEqual(server.detail.names.map(({ host }) => host), [given])
+
+      // As many as it can have.
+      for (const label of ['one-a', 'two-b', 'three-c', 'four-d', 'five-e']) {
+        await field.fill(label)
+        await page.getByRole('status').filter({ hasText: 'it is free' }).waitFor()
+        await page.keyboard.press('Enter')
+        await page.getByRole('link', { name: new RegExp(`^${label}`) }).waitFor()
+      }
+      await page.getByText('It has all the names it can have (5 of your choice).').waitFor()
+      assert.equal(await field.count(), 0)
+      await page.setViewportSize({ width: 360, height: 740 })
+      await fits(page)
+      await shot(page, 'server-names-narrow')
+    },
+  },
+  {
+    name: 'the-owner-turns-the-guard-off-and-on',
+    expected: [REFUSED],
+    async tell(world) {
+      const { hub, page } = world
+      const account = hub.addAccount('ada', 'correct horse')
+      const server = makeServer('Living room')
+      account.servers.push(server)
+      await enter(world, account)
+      await page.goto(`/app/servers/${server.info.serverId}`)
+      const guard = page.getByRole('switch', { name: 'Refuse what is meant for people at home' })
+      assert.equal(await guard.isChecked(), true)
+      hub.faults.push({ match: /^PUT/, status: 503, body: { message: 'Not now.' } })
+      await guard.press('Space')
+      await page.getByRole('alert').filter({ hasText: 'Not now.' }).waitFor()
+      assert.equal(await guard.isChecked(), true, 'it shows what is, not what was wanted')
+      await guard.press('Space')
+      await page.getByText('It is off: whoever gets through').waitFor()
+      assert.equal(await guard.isChecked(), false)
+      assert.equal(server.detail.server.guard_local_paths, false)
+      await shot(page, 'server-guard-off')
+      await guard.click()
+      await page.getByText('It is off: whoever gets through').waitFor({ state: 'detached' })
+      assert.equal(server.detail.server.guard_local_paths, true)
+    },
+  },
+  {
+    name: 'a-server-without-a-name-says-so',
+    async tell(world) {
+      const { hub, page } = world
+      const account = hub.addAccount('ada', 'correct horse')
+      const server = makeServer('Living room')
+      server.detail.names = []
+      server.detail.server.url = server.detail.server.fqdn = server.detail.server.subdomain = null
+      server.access.relay_url = null
+      account.servers.push(server)
+      await enter(world, account)
+      await page.goto(`/app/servers/${server.info.serverId}`)
+      await page.getByText('It has no name, so nobody can reach it through the hub.').waitFor()
+      await page.getByLabel('Add a name').waitFor()
+      await fits(page)
+    },
+  },
+  {
     name: 'a-server-is-removed-only-after-a-yes',
     async tell(world) {
       const { hub, page } = world

@@ -137,7 +137,10 @@ struct ServerDetail {
     heartbeat_history: Vec<HeartbeatRecord>,
     #[schema(value_type = Option<Object>)]
     tls_status: Option<()>,
+    /// The one of its URL first.
     names: Vec<ServerName>,
+    /// How many of them its owner may pick, beside the one that the hub made.
+    most_names: usize,
 }
 
 /// A server, with upstream's names of its fields.
@@ -243,6 +246,7 @@ async fn detail(
         heartbeat_history: beats.into_iter().map(beat).collect(),
         tls_status: None,
         names: names.iter().map(|name| ServerName::of(name, &app)).collect(),
+        most_names: app.config.limits.names_per_server,
     }))
 }
 

@@ -1,6 +1,6 @@
 /** Every call the pages make, by name. Nothing else in the UI knows a path. */
 import { call } from './client'
-import type { Access, AccessInfo, ClaimPreview, ServerDetail, ServerInfo, User } from './types'
+import type { Access, AccessInfo, Availability, ClaimPreview, ServerDetail, ServerInfo, ServerName, User } from './types'
 
 /** The claim calls are shared with media servers and want the protocol named. */
 const PROTOCOL = { 'Accept-Phlix-Protocol': 'v1' }
@@ -37,6 +37,22 @@ export function accessInfo(id: string, signal?: AbortSignal): Promise<AccessInfo
 
 export async function setNameAccess(id: string, host: string, access: Access): Promise<void> {
   await call('put', '/api/v1/me/servers/{id}/names/{host}', { path: { id, host }, body: { access } })
+}
+
+export function nameAvailability(label: string, signal?: AbortSignal): Promise<Availability> {
+  return call('get', '/api/v1/me/names/availability', { query: { label }, signal })
+}
+
+export function addName(id: string, label: string): Promise<ServerName> {
+  return call('post', '/api/v1/me/servers/{id}/names', { path: { id }, body: { label } })
+}
+
+export async function removeName(id: string, host: string): Promise<void> {
+  await call('delete', '/api/v1/me/servers/{id}/names/{host}', { path: { id, host } })
+}
+
+export async function setGuard(id: string, on: boolean): Promise<void> {
+  await call('put', '/api/v1/me/servers/{id}', { path: { id }, body: { guard_local_paths: on } })
 }
 
 export async function removeServer(id: string): Promise<void> {

@@ -774,6 +774,9 @@ export interface components {
         ServerDetail: {
             /** @description The last 20, newest first. */
             heartbeat_history: components["schemas"]["HeartbeatRecord"][];
+            /** @description How many of them its owner may pick, beside the one that the hub made. */
+            most_names: number;
+            /** @description The one of its URL first. */
             names: components["schemas"]["ServerName"][];
             /** @description Counters of a legacy tunnel; native ones have none here. */
             relay_session?: Record<string, never> | null;

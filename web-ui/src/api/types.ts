@@ -4,6 +4,7 @@ import type { components } from './schema'
 type Schemas = components['schemas']
 
 export type AccessInfo = Schemas['AccessInfo']
+export type Availability = Schemas['AvailabilityReply']
 export type ClaimPreview = Schemas['ClaimPreview']
 export type ServerDetail = Schemas['ServerDetail']
 export type ServerInfo = Schemas['ServerInfo']
