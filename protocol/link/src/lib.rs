@@ -8,10 +8,13 @@ mod end;
 mod health;
 mod link;
 mod measured;
+mod socket;
 mod stream;
+mod websocket;
 
 pub use end::{End, ReadError, Stopped, WriteError};
 pub use health::{Health, PathHealth, Sample};
-pub use link::{Link, Transport};
+pub use link::{Link, Side, Transport};
 pub use measured::Measured;
+pub use socket::tune;
 pub use stream::{Priority, RecvStream, SendStream};

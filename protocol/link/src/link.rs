@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use phlix_protocol::native::EXPORTER_LABEL;
+use bytes::BytesMut;
+use phlix_protocol::native::{EXPORTER_LABEL, mux};
 use quinn::VarInt;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::end::End;
 use crate::health::Sample;
 use crate::measured::Watched;
 use crate::stream::{Priority, RecvStream, SendStream};
+use crate::websocket;
 
 /// What carries a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +38,13 @@ impl std::fmt::Display for Transport {
     }
 }
 
+/// Which end of a connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    Agent,
+    Edge,
+}
+
 /// A connection; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Link(Kind);
@@ -42,6 +52,7 @@ pub struct Link(Kind);
 #[derive(Debug, Clone)]
 enum Kind {
     Quic(Quic),
+    WebSocket(websocket::Connection),
 }
 
 #[derive(Debug, Clone)]
@@ -71,9 +82,20 @@ impl Link {
         Self(Kind::Quic(Quic { connection, endpoint: Some(endpoint), stream_window, seen: Arc::default() }))
     }
 
+    /// Over a WebSocket whose handshake is done; `leftover` was read beyond it. `masks` gives four fresh random bytes at
+    /// each call, and is asked at the agent's end alone. A task is spawned that owns the socket.
+    pub fn websocket<S, M>(io: S, side: Side, leftover: BytesMut, exporter: Option<[u8; 32]>, masks: M) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        M: FnMut() -> [u8; 4] + Send + Unpin + 'static,
+    {
+        Self(Kind::WebSocket(websocket::Connection::start(io, side, leftover, exporter, masks)))
+    }
+
     pub fn transport(&self) -> Transport {
         match &self.0 {
             Kind::Quic(_) => Transport::Quic,
+            Kind::WebSocket(_) => Transport::WebSocket,
         }
     }
 
@@ -85,6 +107,7 @@ impl Link {
                 send.set_priority(Priority::Control);
                 Ok((send, recv))
             }
+            Kind::WebSocket(socket) => socket.control().map(halves),
         }
     }
 
@@ -96,6 +119,7 @@ impl Link {
                 send.set_priority(Priority::Control);
                 Ok((send, recv))
             }
+            Kind::WebSocket(socket) => socket.control().map(halves),
         }
     }
 
@@ -103,6 +127,7 @@ impl Link {
     pub async fn open(&self) -> Result<(SendStream, RecvStream), End> {
         match &self.0 {
             Kind::Quic(quic) => self.quic_streams(quic.connection.open_bi().await),
+            Kind::WebSocket(socket) => socket.open().map(halves),
         }
     }
 
@@ -110,6 +135,7 @@ impl Link {
     pub async fn accept(&self) -> Result<(SendStream, RecvStream), End> {
         match &self.0 {
             Kind::Quic(quic) => self.quic_streams(quic.connection.accept_bi().await),
+            Kind::WebSocket(socket) => socket.accept().await.map(halves),
         }
     }
 
@@ -132,6 +158,7 @@ impl Link {
                 quic.connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").ok()?;
                 Some(exported)
             }
+            Kind::WebSocket(socket) => socket.exporter(),
         }
     }
 
@@ -139,6 +166,7 @@ impl Link {
     pub fn close(&self, code: u32, reason: &str) {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.close(VarInt::from_u32(code), reason.as_bytes()),
+            Kind::WebSocket(socket) => socket.close(code, reason),
         }
     }
 
@@ -146,6 +174,7 @@ impl Link {
     pub async fn closed(&self) -> End {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.closed().await.into(),
+            Kind::WebSocket(socket) => socket.closed().await,
         }
     }
 
@@ -153,6 +182,7 @@ impl Link {
     pub fn close_reason(&self) -> Option<End> {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.close_reason().map(End::from),
+            Kind::WebSocket(socket) => socket.close_reason(),
         }
     }
 
@@ -164,6 +194,7 @@ impl Link {
                     endpoint.wait_idle().await;
                 }
             }
+            Kind::WebSocket(socket) => socket.flushed().await,
         }
     }
 
@@ -171,6 +202,7 @@ impl Link {
     pub fn set_receive_window(&self, bytes: u32) {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.set_receive_window(VarInt::from_u32(bytes)),
+            Kind::WebSocket(socket) => socket.set_receive_window(bytes),
         }
     }
 
@@ -178,23 +210,24 @@ impl Link {
     pub fn set_max_streams(&self, streams: u32) {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams)),
+            Kind::WebSocket(socket) => socket.set_max_streams(streams),
         }
     }
 
     /// How many answers that nobody reads a window of so many bytes bears: they may hold three quarters of it.
     pub fn unread_borne(&self, window: u32) -> usize {
-        match &self.0 {
-            Kind::Quic(quic) => {
-                let borne = u64::from(window) * 3 / 4 / u64::from(quic.stream_window.max(1));
-                usize::try_from(borne).unwrap_or(usize::MAX).max(1)
-            }
-        }
+        let each = match &self.0 {
+            Kind::Quic(quic) => u64::from(quic.stream_window.max(1)),
+            Kind::WebSocket(_) => mux::INITIAL_CREDIT,
+        };
+        usize::try_from(u64::from(window) * 3 / 4 / each).unwrap_or(usize::MAX).max(1)
     }
 
     /// The round trip, as the transport last measured it.
     pub fn rtt(&self) -> Duration {
         match &self.0 {
             Kind::Quic(quic) => quic.connection.rtt(),
+            Kind::WebSocket(socket) => socket.rtt(),
         }
     }
 
@@ -202,8 +235,13 @@ impl Link {
     pub fn sample(&self) -> Sample {
         match &self.0 {
             Kind::Quic(quic) => quic.sample(),
+            Kind::WebSocket(socket) => socket.sample(),
         }
     }
+}
+
+fn halves((send, recv): (websocket::SendStream, websocket::RecvStream)) -> (SendStream, RecvStream) {
+    (send.into(), recv.into())
 }
 
 impl Quic {

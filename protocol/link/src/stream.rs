@@ -10,6 +10,7 @@ use phlix_protocol::native::stream::ResetCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::end::{ReadError, Stopped, WriteError, narrow};
+use crate::websocket;
 
 /// Whose bytes go first where not all can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +30,18 @@ pub struct SendStream(Sending);
 #[derive(Debug)]
 enum Sending {
     Quic(quinn::SendStream),
+    WebSocket(websocket::SendStream),
 }
 
 impl From<quinn::SendStream> for SendStream {
     fn from(stream: quinn::SendStream) -> Self {
         Self(Sending::Quic(stream))
+    }
+}
+
+impl From<websocket::SendStream> for SendStream {
+    fn from(stream: websocket::SendStream) -> Self {
+        Self(Sending::WebSocket(stream))
     }
 }
 
@@ -44,6 +52,7 @@ impl SendStream {
         match &mut self.0 {
             // The future holds no state: it can be made anew each time.
             Sending::Quic(stream) => pin!(stream.write_chunks(chunks)).poll(cx).map(|done| Ok(done?.bytes)),
+            Sending::WebSocket(stream) => stream.poll_write_chunks(cx, chunks),
         }
     }
 
@@ -64,6 +73,7 @@ impl SendStream {
     pub fn finish(&mut self) -> Result<(), WriteError> {
         match &mut self.0 {
             Sending::Quic(stream) => stream.finish().map_err(|_| WriteError::Ended),
+            Sending::WebSocket(stream) => stream.finish(),
         }
     }
 
@@ -73,6 +83,7 @@ impl SendStream {
             Sending::Quic(stream) => {
                 let _ = stream.reset(var(code));
             }
+            Sending::WebSocket(stream) => stream.reset(code),
         }
     }
 
@@ -82,19 +93,27 @@ impl SendStream {
             Sending::Quic(stream) => {
                 let _ = stream.set_priority(priority as i32);
             }
+            Sending::WebSocket(stream) => stream.set_priority(priority),
         }
     }
 
     /// Completes when the peer reads no more, or has all.
     pub fn stopped(&self) -> impl Future<Output = Stopped> + Send + Sync + 'static {
-        let stopped = match &self.0 {
-            Sending::Quic(stream) => stream.stopped(),
+        let (quic, socket) = match &self.0 {
+            Sending::Quic(stream) => (Some(stream.stopped()), None),
+            Sending::WebSocket(stream) => (None, Some(stream.stopped())),
         };
         async move {
-            match stopped.await {
-                Ok(Some(code)) => Stopped::Asked(narrow(code)),
-                Ok(None) => Stopped::Delivered,
-                Err(_) => Stopped::Lost,
+            if let Some(stopped) = socket {
+                return stopped.await;
+            }
+            match quic {
+                Some(stopped) => match stopped.await {
+                    Ok(Some(code)) => Stopped::Asked(narrow(code)),
+                    Ok(None) => Stopped::Delivered,
+                    Err(_) => Stopped::Lost,
+                },
+                None => Stopped::Lost,
             }
         }
     }
@@ -104,6 +123,7 @@ impl AsyncWrite for SendStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Sending::Quic(stream) => stream_write(stream, cx, bytes),
+            Sending::WebSocket(stream) => stream.poll_write(cx, bytes).map_err(Into::into),
         }
     }
 
@@ -128,6 +148,7 @@ pub struct RecvStream(Receiving);
 #[derive(Debug)]
 enum Receiving {
     Quic(quinn::RecvStream),
+    WebSocket(websocket::RecvStream),
 }
 
 impl From<quinn::RecvStream> for RecvStream {
@@ -136,11 +157,18 @@ impl From<quinn::RecvStream> for RecvStream {
     }
 }
 
+impl From<websocket::RecvStream> for RecvStream {
+    fn from(stream: websocket::RecvStream) -> Self {
+        Self(Receiving::WebSocket(stream))
+    }
+}
+
 impl RecvStream {
     /// Reads into the caller's buffer; nothing at the end.
     pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), ReadError>> {
         match &mut self.0 {
             Receiving::Quic(stream) => stream.poll_read_buf(cx, buf).map_err(Into::into),
+            Receiving::WebSocket(stream) => stream.poll_read_buf(cx, buf),
         }
     }
 
@@ -160,6 +188,7 @@ impl RecvStream {
     pub async fn read_chunk(&mut self, most: usize) -> Result<Option<Bytes>, ReadError> {
         match &mut self.0 {
             Receiving::Quic(stream) => Ok(stream.read_chunk(most, true).await?.map(|chunk| chunk.bytes)),
+            Receiving::WebSocket(stream) => poll_fn(|cx| stream.poll_read_chunk(cx, most)).await,
         }
     }
 
@@ -187,6 +216,7 @@ impl RecvStream {
             Receiving::Quic(stream) => {
                 let _ = stream.stop(quinn::VarInt::from_u32(code));
             }
+            Receiving::WebSocket(stream) => stream.stop_with(code),
         }
     }
 }

@@ -13,6 +13,10 @@ pub const VERSION: u32 = 1;
 /// ALPN of the tunnel over QUIC.
 pub const ALPN: &[u8] = b"phlix-tunnel/1";
 
+/// Where a tunnel over WebSocket is asked for, and its subprotocol.
+pub const WEBSOCKET_PATH: &str = "/tunnel";
+pub const WEBSOCKET_PROTOCOL: &str = "phlix-tunnel.1";
+
 /// Label of the TLS exporter that binds a proof to its connection; 32 bytes, empty context.
 //= trust s.3
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-phlix-tunnel";

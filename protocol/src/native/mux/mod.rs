@@ -112,8 +112,8 @@ pub enum Event {
     Readable(StreamId),
     /// [`Mux::write`] had taken nothing and would now, or fail.
     Writable(StreamId),
-    /// The peer reads no more of what we send.
-    Stopped(StreamId),
+    /// Nothing more of this stream is to be sent: [`Mux::sent`] says why.
+    Sent(StreamId),
     /// [`Mux::read_control`] had nothing and has now.
     ControlReadable,
     /// [`Mux::write_control`] had taken nothing and would now.
@@ -128,6 +128,17 @@ pub enum Read {
     Blocked,
     /// All was read.
     End,
+}
+
+/// How our direction of a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Whole, its end included.
+    Whole,
+    /// We reset it.
+    Reset,
+    /// The peer reads no more, with its code.
+    Stopped(u16),
 }
 
 /// Why nothing more can be read.
@@ -353,6 +364,7 @@ impl Mux {
         stream.send.cut(SendState::Reset);
         stream.abort = Some(code);
         self.resets.push_back(id);
+        self.events.push_back(Event::Sent(id));
         self.settle(id);
     }
 
@@ -408,11 +420,13 @@ impl Mux {
         }
     }
 
-    /// With what code the peer said that it reads no more.
-    pub fn stopped(&self, id: StreamId) -> Option<u16> {
-        match self.streams.get(&id)?.send.state {
-            SendState::Stopped(code) => Some(code),
-            _ => None,
+    /// How our direction ended; `None` while it has not. Of a stream that is forgotten, all was sent.
+    pub fn sent(&self, id: StreamId) -> Option<Sent> {
+        match self.streams.get(&id).map(|stream| stream.send.state) {
+            Some(SendState::Open | SendState::Finishing) => None,
+            Some(SendState::Finished) | None => Some(Sent::Whole),
+            Some(SendState::Reset) => Some(Sent::Reset),
+            Some(SendState::Stopped(code)) => Some(Sent::Stopped(code)),
         }
     }
 

@@ -220,9 +220,7 @@ impl Mux {
             if std::mem::take(&mut stream.send.waiting) {
                 self.events.push_back(Event::Writable(id));
             }
-            if !stream.send.released {
-                self.events.push_back(Event::Stopped(id));
-            }
+            self.events.push_back(Event::Sent(id));
         }
         self.settle(id);
         Ok(())

@@ -140,9 +140,11 @@ fn bytes_go_both_ways_and_each_direction_ends_by_itself() {
     write_all(&mut pair.agent, id, b"200");
     pair.run();
     assert_eq!(read_all(&mut pair.edge, id, pair.now), (b"200".to_vec(), Ok(Read::Blocked)));
+    assert_eq!(pair.agent.sent(id), None);
     pair.agent.finish(id).expect("open");
     pair.run();
-    assert_eq!(pair.edge.poll(), Some(Event::Readable(id)));
+    assert_eq!(pair.agent.sent(id), Some(Sent::Whole));
+    assert_eq!([pair.edge.poll(), pair.edge.poll()], [Some(Event::Sent(id)), Some(Event::Readable(id))]);
     assert_eq!(read_all(&mut pair.edge, id, pair.now), (Vec::new(), Ok(Read::End)));
     for end in [&mut pair.edge, &mut pair.agent] {
         end.release_send(id);
@@ -361,8 +363,8 @@ fn reset_and_stop_cut_one_direction_each() {
     while pair.agent.poll().is_some() {}
     pair.edge.stop(id, 4);
     pair.run();
-    assert_eq!(pair.agent.poll(), Some(Event::Stopped(id)));
-    assert_eq!(pair.agent.stopped(id), Some(4));
+    assert_eq!(pair.agent.poll(), Some(Event::Sent(id)));
+    assert_eq!(pair.agent.sent(id), Some(Sent::Stopped(4)));
     assert_eq!(pair.agent.write(id, &mut Bytes::from_static(b"x")), Err(WriteError::Stopped(4)));
     assert_eq!(pair.edge.read(id, 9, pair.now), Err(ReadError::Closed));
 }

@@ -152,6 +152,7 @@ impl Mux {
         }
         if fin {
             send.state = SendState::Finished;
+            self.events.push_back(Event::Sent(id));
         }
         let most = self.most_queued();
         if let Some(stream) = self.streams.get_mut(&id)
