@@ -9,7 +9,8 @@ set -euo pipefail
 
 target=${1:?which target: run, check or test}
 
-# probe | package | why. A probe is a command, a path where it starts with a slash, or a module of Debian's Python.
+# probe | package | why. A probe is a command, a path where it starts with a slash, a shared
+# library, or a module of Debian's Python.
 run_packages='
 cc                            | gcc             | compiles the C of aws-lc (TLS) and SQLite
 /usr/include/stdio.h          | libc6-dev       | its headers
@@ -27,6 +28,7 @@ ffmpeg                        | ffmpeg          | makes the videos that are play
 curl                          | curl            | a client that is not ours, over HTTP/1.1 and HTTP/2
 h2load                        | nghttp2-client  | many HTTP/2 viewers at once
 gtlsclient                    | ngtcp2-client   | a client that is not ours, over HTTP/3
+library:libnss_wrapper        | libnss-wrapper  | lets that client find our names
 slowhttptest                  | slowhttptest    | viewers who send and read as slowly as they can
 python:ensurepip              | python3-venv    | makes the Python of tests/python
 '
@@ -36,6 +38,7 @@ say() { printf '%s\n' "$*" >&2; }
 have() {
   case $1 in
     /*) [ -e "$1" ] ;;
+    library:*) ls /usr/lib/*/"${1#library:}.so" /usr/lib/"${1#library:}.so" 2>/dev/null | grep -q . ;;
     python:*) /usr/bin/python3 -c "import ${1#python:}" >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
   esac

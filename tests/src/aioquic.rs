@@ -1,7 +1,7 @@
 //! aioquic: a viewer over HTTP/3 that is not ours.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -81,13 +81,14 @@ pub struct Staying {
 }
 
 impl Staying {
-    /// Cancels; when it was told to. Its connection stays.
+    /// Cancels; when that was. Its connection stays.
     pub async fn leave(&mut self) -> Instant {
-        let left = Instant::now();
         self.input.write_all(b"\n").await.unwrap();
         let line = self.line().await;
-        assert!(line.contains("left"), "{line}");
-        left
+        let now = (Instant::now(), SystemTime::now());
+        let told: Value = serde_json::from_str(&line).unwrap();
+        let left = UNIX_EPOCH + Duration::from_secs_f64(told["left"].as_f64().expect("when it left"));
+        now.0 - now.1.duration_since(left).unwrap_or_default()
     }
 
     async fn line(&mut self) -> String {

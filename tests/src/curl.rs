@@ -1,7 +1,7 @@
 //! curl: a client that is not ours, over HTTP/1.1 and HTTP/2, trusting the development CA.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -99,6 +99,11 @@ impl Answer {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
         })
+    }
+
+    /// The file that holds the body.
+    pub fn file(&self) -> &Path {
+        &self.body
     }
 
     pub fn body(&self) -> Vec<u8> {

@@ -147,6 +147,14 @@ impl Hub {
         self.process.as_mut().unwrap()
     }
 
+    /// Waits until it has logged a line with this in it.
+    pub async fn logged(&mut self, text: &str) {
+        let process = self.process.as_mut().unwrap();
+        let what = format!("the hub logs {text:?}");
+        until(&what, Duration::from_secs(10), || std::future::ready(process.output().contains(text).then_some(())))
+            .await;
+    }
+
     /// Changes a setting for the next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);

@@ -431,12 +431,21 @@ async fn upload(watch: &Watch, request: Request<Incoming>) -> Response<Body> {
 
 /// `length` bytes in pieces of 64 KiB; each piece tells its place.
 fn pieces(length: u64) -> impl futures_util::Stream<Item = io::Result<Frame<Bytes>>> {
+    stream::iter(texts(length).map(|text| Ok(Frame::data(text))))
+}
+
+fn texts(length: u64) -> impl Iterator<Item = Bytes> {
     const PIECE: u64 = 64 * 1024;
-    stream::iter((0..length.div_ceil(PIECE)).map(move |n| {
+    (0..length.div_ceil(PIECE)).map(move |n| {
         let size = PIECE.min(length - n * PIECE);
         let text = format!("{n:016x}").repeat(PIECE as usize / 16);
-        Ok(Frame::data(Bytes::from(text).slice(..size as usize)))
-    }))
+        Bytes::from(text).slice(..size as usize)
+    })
+}
+
+/// The SHA-256 of what `/bytes/N` answers, in hex.
+pub fn sha256_of_bytes(length: u64) -> String {
+    hex(&texts(length).fold(Sha256::new(), |hash, text| hash.chain_update(&text)).finalize())
 }
 
 fn some_bytes(path: &str, request: &Request<Incoming>) -> Response<Body> {
