@@ -38,7 +38,7 @@ say() { printf '%s\n' "$*" >&2; }
 have() {
   case $1 in
     /*) [ -e "$1" ] ;;
-    library:*) ls /usr/lib/*/"${1#library:}.so" /usr/lib/"${1#library:}.so" 2>/dev/null | grep -q . ;;
+    library:*) compgen -G "/usr/lib/*/${1#library:}.so" >/dev/null || [ -e "/usr/lib/${1#library:}.so" ] ;;
     python:*) /usr/bin/python3 -c "import ${1#python:}" >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
   esac
