@@ -111,7 +111,6 @@ mod tests {
             "/System/Restarting",
             "/Users/AuthenticateByName",
             "/Sessions/Playing",
-            "/search?q=/System/Restart",
         ] {
             assert!(!is_local_admin(path), "{path}");
         }
