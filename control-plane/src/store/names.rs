@@ -36,6 +36,8 @@ statements! {
 }
 
 type Row = (String, String, String, String);
+/// Host, released when, by whom, and whose server has it.
+type HolderRow = (String, Option<i64>, Option<String>, Option<String>);
 
 /// Adds a name; `false` when somebody has it or one that looks like it, or had it until lately.
 pub(crate) async fn insert(conn: &mut Conn, name: &Name, position: i64, now: Timestamp) -> Result<bool, StoreError> {
@@ -88,8 +90,8 @@ pub(crate) async fn set_access(
 /// Who has a name or one that looks like it, or had it until lately.
 pub(crate) async fn holders(conn: &mut Conn, host: &Hostname, now: Timestamp) -> Result<Vec<Holder>, StoreError> {
     let query = sqlx::query_as(HOLDERS).bind(host.as_str()).bind(skeleton_of(host)).bind(now.millis());
-    let rows: Vec<(String, Option<i64>, Option<String>, Option<String>)> = query.fetch_all(conn).await?;
-    let holder = |(host, released_at, released_by, owner): (String, Option<i64>, Option<String>, Option<String>)| {
+    let rows: Vec<HolderRow> = query.fetch_all(conn).await?;
+    let holder = |(host, released_at, released_by, owner): HolderRow| {
         let is_released = released_at.is_some();
         let user = if is_released { released_by } else { owner };
         Ok(Holder {
