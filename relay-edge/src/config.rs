@@ -48,6 +48,9 @@ pub struct Config {
     pub spki: Option<String>,
     /// Who may say for whom it speaks (`X-Forwarded-For`, `-Proto`). Empty: nobody.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether agents reach this edge by a proxy that terminates TLS and speaks plain HTTP to it; `trusted_proxies` names
+    /// it. The hub's list says so to agents, who then prove themselves without a binding to their TLS connection.
+    pub behind_proxy: bool,
     /// Whether the API answers bearers over plain HTTP from anywhere (existing media servers post there).
     pub plain_http_api: bool,
 
@@ -89,6 +92,7 @@ impl Config {
             server_certs,
             spki: None,
             trusted_proxies: Vec::new(),
+            behind_proxy: false,
             plain_http_api: true,
             more_metrics: Vec::new(),
             limits: Limits::default(),

@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::accept::admin::Admin;
 use crate::accept::http::{Kind, Viewers};
 use crate::accept::quic::Quic;
+use crate::accept::websocket::Agents;
 use crate::accept::{Stage, quic, sockets, tls};
 pub use crate::config::{Config, Limits, Sockets, Timeouts, Windows};
 use crate::limits::Gauge;
@@ -129,6 +130,15 @@ impl Edge {
 
         let (stages, stage) = watch::channel(Stage::Running);
         let (viewer_tasks, agent_tasks) = (TaskTracker::new(), TaskTracker::new());
+        let unproven = Gauge::new(config.limits.unproven, config.limits.unproven_per_address);
+        let agents = Arc::new(Agents {
+            tunnels: Arc::clone(&tunnels),
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+            unproven: unproven.clone(),
+            tracker: agent_tasks.clone(),
+            stages: stage.clone(),
+        });
         let viewers = Arc::new(Viewers {
             road: Arc::clone(&road),
             metrics: Arc::clone(&metrics),
@@ -137,6 +147,7 @@ impl Edge {
             stages: stage.clone(),
             tls,
             next: AtomicU64::new(1),
+            agents,
         });
         let quic = Arc::new(Quic {
             viewers: Arc::clone(&viewers),
@@ -145,7 +156,7 @@ impl Edge {
             limits: config.limits.clone(),
             stream_window: config.windows.stream_receive,
             timeouts: config.timeouts.clone(),
-            unproven: Gauge::new(config.limits.unproven, config.limits.unproven_per_address),
+            unproven,
             tracker: agent_tasks.clone(),
             stages: stage.clone(),
         });
@@ -218,6 +229,8 @@ impl Drop for Edge {
 
 /// What the control plane is told of this edge.
 fn registration(config: &Config, port: u16) -> Register {
+    // Behind a proxy, agents see its port and its certificate.
+    let port = if config.behind_proxy && config.names_port != 0 { config.names_port } else { port };
     Register {
         edge_id: config.id,
         key: config.key.public(),
@@ -225,8 +238,8 @@ fn registration(config: &Config, port: u16) -> Register {
         names: config.names.clone(),
         addresses: config.addresses.clone(),
         port,
-        spki: config.spki.clone(),
-        behind_proxy: false,
+        spki: config.spki.clone().filter(|_| !config.behind_proxy),
+        behind_proxy: config.behind_proxy,
         version: config.version.clone(),
         join_token: config.join_token.clone(),
     }

@@ -1,7 +1,9 @@
 //! Counters for Prometheus. Handles are held, not looked up: an increment on the data path is one atomic.
 
+use phlix_link::Transport;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Every number that an edge exports.
@@ -18,10 +20,10 @@ pub(crate) struct Metrics {
     pub(crate) cuts: IntCounter,
     pub(crate) relieved: IntCounter,
     pub(crate) resumes: IntCounterVec,
-    pub(crate) tunnels: IntGauge,
-    pub(crate) tunnels_opened: IntCounter,
+    pub(crate) tunnels: ByTransport<IntGauge>,
+    pub(crate) tunnels_opened: ByTransport<IntCounter>,
     pub(crate) tunnels_refused: IntCounterVec,
-    pub(crate) tunnels_lost: IntCounter,
+    pub(crate) tunnels_lost: ByTransport<IntCounter>,
     pub(crate) handshakes_failed: IntCounter,
     pub(crate) connections_refused: IntCounter,
     pub(crate) glitches: IntCounterVec,
@@ -36,6 +38,25 @@ pub(crate) struct Connections {
     pub(crate) h2: IntCounter,
     pub(crate) h3: IntCounter,
     pub(crate) open: IntGauge,
+}
+
+/// One of something for each transport of tunnels.
+pub(crate) struct ByTransport<T> {
+    quic: T,
+    websocket: T,
+}
+
+impl<T> ByTransport<T> {
+    fn of(make: impl Fn(&str) -> T) -> Self {
+        Self { quic: make(Transport::Quic.as_str()), websocket: make(Transport::WebSocket.as_str()) }
+    }
+
+    pub(crate) fn on(&self, transport: Transport) -> &T {
+        match transport {
+            Transport::Quic => &self.quic,
+            Transport::WebSocket => &self.websocket,
+        }
+    }
 }
 
 /// Requests by what was asked and how it ended.
@@ -105,6 +126,16 @@ impl Metrics {
         )?;
         let accepted =
             counters("phlix_edge_connections_total", "Viewers' connections accepted, by protocol", &["protocol"])?;
+        let open_tunnels =
+            IntGaugeVec::new(Opts::new("phlix_edge_tunnels_open", "Tunnels open now, by transport"), &["transport"])?;
+        registry.register(Box::new(open_tunnels.clone()))?;
+        let opened_tunnels =
+            counters("phlix_edge_tunnels_opened_total", "Tunnels that were let in, by transport", &["transport"])?;
+        let lost_tunnels = counters(
+            "phlix_edge_tunnels_dead_path_total",
+            "Tunnels closed because no byte moved, by transport",
+            &["transport"],
+        )?;
         let revision = Gauge::new("phlix_edge_bulletin_revision", "Revision of the bulletin that was reached")?;
         registry.register(Box::new(revision.clone()))?;
         Ok(Self {
@@ -146,14 +177,14 @@ impl Metrics {
                 "Exchanges whose tunnel died, by what was still missing (head, body) and what came of it",
                 &["missing", "outcome"],
             )?,
-            tunnels: gauge("phlix_edge_tunnels_open", "Tunnels open now")?,
-            tunnels_opened: counter("phlix_edge_tunnels_opened_total", "Tunnels that were let in")?,
+            tunnels: ByTransport::of(|transport| open_tunnels.with_label_values(&[transport])),
+            tunnels_opened: ByTransport::of(|transport| opened_tunnels.with_label_values(&[transport])),
             tunnels_refused: counters(
                 "phlix_edge_tunnels_refused_total",
                 "Tunnels that were refused, by code",
                 &["code"],
             )?,
-            tunnels_lost: counter("phlix_edge_tunnels_dead_path_total", "Tunnels closed because no byte moved")?,
+            tunnels_lost: ByTransport::of(|transport| lost_tunnels.with_label_values(&[transport])),
             handshakes_failed: counter("phlix_edge_handshakes_failed_total", "TLS and QUIC handshakes that failed")?,
             connections_refused: counter("phlix_edge_connections_refused_total", "Connections over a limit")?,
             glitches: counters(

@@ -1,11 +1,12 @@
 //! Viewers over TCP: HTTP/1.1 on the plain port, HTTP/1.1 and HTTP/2 over TLS.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
@@ -13,10 +14,11 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use phlix_protocol::hostname::Hostname;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -24,12 +26,14 @@ use tokio_util::task::TaskTracker;
 use super::glitches::Http2;
 use super::heads::{self, Heads};
 use super::io::{Timed, UnderWay, Watch};
+use super::websocket::Agents;
 use super::{Stage, Stages, reached};
 use crate::body::ViewerBody;
 use crate::config::{Limits, Timeouts};
 use crate::limits::{Gauge, Place};
 use crate::metrics::Metrics;
 use crate::road::resolve::Door;
+use crate::road::splice::Splice;
 use crate::road::{Road, Visit};
 
 /// What rustls may hold for a viewer before it asks us to wait: a few writes of the size that hyper makes.
@@ -47,6 +51,8 @@ pub(crate) struct Viewers {
     pub(crate) stages: Stages,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) next: AtomicU64,
+    /// Who asks for a tunnel over WebSocket.
+    pub(crate) agents: Arc<Agents>,
 }
 
 /// Whether a door has TLS.
@@ -163,20 +169,45 @@ impl Viewers {
             .max_header_size(head_bytes)
             .max_buf_size(BUFFER)
             .half_close(false);
-        let service = service_fn(move |request: Request<Incoming>| {
+        // The upgrade that ends HTTP on this connection, and what it goes on as.
+        let switched: Arc<Mutex<Option<(OnUpgrade, Option<Splice>)>>> = Arc::default();
+        let switching = Arc::clone(&switched);
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
+            let (agents, switching) = (Arc::clone(&self.agents), Arc::clone(&switching));
             async move {
+                if agents.is_asked(&request) {
+                    return Ok::<_, Infallible>(agents.answer(request, &visit));
+                }
                 // What comes after it was let through for another protocol, and is no request.
                 let last = heads::ends_http(&request);
+                let upgrade = hyper::upgrade::on(&mut request);
                 let mut answer = road.travel(request.map(ViewerBody::Hyper), &visit, Box::new(token)).await;
+                road.offer_h3(&visit, &mut answer);
+                if last {
+                    let splice = Splice::take(&mut answer);
+                    *switching.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, splice));
+                }
                 if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
             }
         });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
         self.finish(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
+        let switched = switched.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((upgrade, splice)) = switched {
+            match splice {
+                Some(splice) => run(upgrade, splice, self.stages.clone()).await,
+                // Refused: hyper hands the connection back all the same, and it is to end as TLS ends.
+                None => {
+                    let ending =
+                        async { TokioIo::new(upgrade.await?).shutdown().await.map_err(Box::<dyn Error>::from) };
+                    let _ = tokio::time::timeout(self.road.config.timeouts.handshake, ending).await;
+                }
+            }
+        }
     }
 
     async fn serve_h2<S>(&self, stream: S, visit: Arc<Visit>)
@@ -198,15 +229,24 @@ impl Viewers {
             .initial_connection_window_size(4 << 20)
             .max_send_buf_size(BUFFER)
             .max_frame_size(16 * 1024)
+            // WebSockets (RFC 8441).
+            .enable_connect_protocol()
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(timeouts.keep_alive)
             // A viewer that opens streams only to reset them is done after so many.
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(100);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
+            let (tracker, stages) = (self.tracker.clone(), self.stages.clone());
             async move {
+                let upgrade = hyper::upgrade::on(&mut request);
                 let mut answer = road.travel(request.map(ViewerBody::Hyper), &visit, Box::new(token)).await;
+                road.offer_h3(&visit, &mut answer);
+                if let Some(splice) = Splice::take(&mut answer) {
+                    // One stream of the connection; it ends with it.
+                    tracker.spawn(run(upgrade, splice, stages));
+                }
                 // It would be about the whole connection, which HTTP/2 does not say so.
                 answer.headers_mut().remove(CONNECTION);
                 Ok::<_, Infallible>(answer)
@@ -237,6 +277,22 @@ impl Viewers {
             ended = connection => log(ended),
             () = reached(&mut stages, Stage::Dropping) => {}
         }
+    }
+}
+
+/// Moves an upgraded connection's bytes, once the viewer has its answer.
+async fn run(upgrade: OnUpgrade, splice: Splice, mut stages: Stages) {
+    let spliced = async {
+        match upgrade.await {
+            Ok(viewer) => splice.run(TokioIo::new(viewer)).await,
+            Err(error) => return tracing::debug!(%error, "a viewer left before its upgrade"),
+        }
+        .unwrap_or_else(|error| tracing::debug!(%error, "an upgraded connection was aborted"));
+    };
+    tokio::select! {
+        biased;
+        () = spliced => {}
+        () = reached(&mut stages, Stage::Dropping) => {}
     }
 }
 

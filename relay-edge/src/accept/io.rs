@@ -75,6 +75,11 @@ pub(super) struct Timed<S> {
 }
 
 impl<S> Timed<S> {
+    /// The stream alone, for another protocol than HTTP.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     pub(super) fn new(
         stream: S,
         watch: Watch,

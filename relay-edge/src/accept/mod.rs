@@ -9,6 +9,7 @@ mod io;
 pub(crate) mod quic;
 pub(crate) mod sockets;
 pub(crate) mod tls;
+pub(crate) mod websocket;
 
 use tokio::sync::watch;
 

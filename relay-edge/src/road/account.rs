@@ -3,7 +3,7 @@
 //! One line per request goes to the log target `access`, with these fields and no others: `room` (hub, proxy, name,
 //! other), `server.id` (names and proxy), `method`, `protocol` (h1, h2, h3), `status` (0: the viewer left before there was
 //! one), `code` (where the edge answered itself), `bytes.in`, `bytes.out` (bodies), `first_byte_ms`, `duration_ms`,
-//! `end` (whole, aborted). No path, address, host or token.
+//! `end` (whole, aborted). An upgraded connection is one request, status 101, counted to its end. No path, address, host or token.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use phlix_protocol::ids::ServerId;
@@ -91,6 +91,23 @@ impl Account {
     /// The counter of the request's body.
     pub(crate) fn taken(&self) -> Taken {
         self.taken.clone()
+    }
+
+    /// The connection was handed over: from here on it is counted by what moves.
+    pub(crate) fn switched(&mut self, now: Instant) {
+        self.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.first_byte = Some(now);
+        self.metrics.first_byte.observe((now - self.start).as_secs_f64());
+    }
+
+    /// Bytes that went to the viewer.
+    pub(crate) fn gave(&mut self, bytes: usize) {
+        self.given += bytes as u64;
+    }
+
+    /// Both sides said that they have no more.
+    pub(crate) fn ended(&mut self) {
+        self.whole = true;
     }
 
     /// There is an answer: the account goes with its body.

@@ -37,7 +37,10 @@ pub(crate) fn caller(headers: &HeaderMap, peer: IpAddr, tls: bool, proxies: &[Ip
             break;
         }
     }
-    let https = headers.get("x-forwarded-proto").map_or(tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    // The last is the proxy's own word; what stands before it came with the request.
+    let last = headers.get_all("x-forwarded-proto").iter().next_back();
+    let last = last.map(|proto| proto.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii());
+    let https = last.map_or(tls, |proto| proto.eq_ignore_ascii_case(b"https"));
     Caller { address, https, near: true }
 }
 

@@ -26,7 +26,7 @@ use super::refusal::{Refusal, malformed};
 use super::resume::{Exchange, Lasting, Means};
 use crate::body::{self, Body, BodyError, ViewerBody};
 use crate::tunnels::activity::Activity;
-use crate::tunnels::{LegError, PoolKey, Tunnel, Who};
+use crate::tunnels::{LegBody, LegError, PoolKey, Tunnel, Who};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::ServerId;
 
@@ -70,13 +70,9 @@ pub(crate) async fn carry(
         body::empty()
     } else {
         let gate = gate.clone().map(|gate| (gate, Box::pin(tokio::time::sleep(errand.expect_continue))));
-        ToOrigin { incoming, gate, activity: Arc::clone(&activity), taken: errand.taken }.boxed_unsync()
+        ToOrigin { incoming, gate, activity: Arc::clone(&activity), taken: errand.taken.clone() }.boxed_unsync()
     };
-    let who = match errand.viewer {
-        Some(viewer) => Who::SignedIn(viewer.claims.sub, viewer.claims.sid, viewer.claims.share_id),
-        None => Who::Connection(errand.connection),
-    };
-    let key = PoolKey { host: errand.host.clone(), who };
+    let key = pool_key(&errand);
     let (answered, again) = if bodyless && Exchange::is_repeatable(&head.method) {
         let mut exchange = Exchange::new(errand.resumes, errand.server, errand.viewer, head, key, &activity);
         match exchange.ask(tunnel).await {
@@ -96,10 +92,19 @@ pub(crate) async fn carry(
         (tunnel.request(key, header, request, &activity).await, None)
     };
     let response = answered.map_err(|error| explain(&error, errand.viewer.is_some()))?;
+    // Nobody asked it to.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(broken_off());
     }
+    Ok(answer(response, listed, again))
+}
 
+/// An origin's answer, as the viewer gets it.
+pub(super) fn answer(
+    response: Response<LegBody>,
+    listed: Listed,
+    again: Option<(Exchange, Arc<Tunnel>)>,
+) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     if body.size_hint().exact().is_none() {
         head.headers.remove(CONTENT_LENGTH);
@@ -113,11 +118,20 @@ pub(crate) async fn carry(
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
     headers::from_origin(answer.headers_mut());
-    Ok(answer)
+    answer
+}
+
+/// Whose connections to the origin may be used again for this errand.
+pub(super) fn pool_key(errand: &Errand<'_>) -> PoolKey {
+    let who = match errand.viewer {
+        Some(viewer) => Who::SignedIn(viewer.claims.sub, viewer.claims.sid, viewer.claims.share_id),
+        None => Who::Connection(errand.connection),
+    };
+    PoolKey { host: errand.host.clone(), who }
 }
 
 /// Path and query, byte for byte as they were sent.
-fn origin_form(head: &Parts) -> Result<http::Uri, Refusal> {
+pub(super) fn origin_form(head: &Parts) -> Result<http::Uri, Refusal> {
     let path = head.uri.path_and_query().ok_or_else(|| malformed("The address has no path."))?;
     Ok(http::Uri::from(path.clone()))
 }
@@ -140,7 +154,7 @@ fn expectation(head: &mut Parts, incoming: &ViewerBody) -> Result<Option<Arc<Gat
 }
 
 /// Whose fault it was, as a status.
-fn explain(error: &LegError, by_ticket: bool) -> Refusal {
+pub(super) fn explain(error: &LegError, by_ticket: bool) -> Refusal {
     match error {
         LegError::Refused(status) => match status {
             Some(StreamStatus::OriginRefused | StreamStatus::OriginUnreachable | StreamStatus::TimedOut) => {
@@ -189,7 +203,7 @@ fn over_limit() -> Refusal {
         .retry_after(Duration::from_secs(1))
 }
 
-fn broken_off() -> Refusal {
+pub(super) fn broken_off() -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "origin.failed", "The program behind the server broke the exchange off.")
 }
 

@@ -5,7 +5,7 @@
 
 pub(crate) mod account;
 pub(crate) mod admit;
-mod caller;
+pub(crate) mod caller;
 mod carry;
 mod cookies;
 mod headers;
@@ -18,14 +18,16 @@ pub(crate) mod refusal;
 pub(crate) mod resolve;
 mod resume;
 mod sign_in;
+pub(crate) mod splice;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{COOKIE, HOST};
+use http::header::{ALT_SVC, COOKIE, HOST};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::token::{Access, Tls};
 use phlix_protocol::uplink::{EdgeRole, Route, ServerKind};
@@ -37,6 +39,8 @@ use self::hub::Cookies;
 use self::live::Live;
 use self::refusal::{Refusal, hub_away, unknown_host};
 use self::resolve::{Asked, Door, Hosts, resolve};
+use self::splice::Splice;
+use self::upgrade::Way;
 use crate::body::{Body, ViewerBody};
 use crate::clock;
 use crate::config::Config;
@@ -54,6 +58,8 @@ pub(crate) struct Road {
     hub_origin: String,
     names_port: u16,
     tls_port: u16,
+    /// Where HTTP/3 is, for viewers who came over TCP.
+    alt_svc: Option<HeaderValue>,
     uplink: Arc<Uplink>,
     tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
@@ -97,11 +103,13 @@ impl Road {
         hub.extend(of_the_url);
         hub.push(config.public_domain.clone());
         hub.extend("localhost".parse().ok());
+        let names_port = if config.names_port == 0 { ports.tls } else { config.names_port };
         Arc::new(Self {
             hosts: Hosts { hub, public_domain: config.public_domain.clone() },
             hub_origin,
-            names_port: if config.names_port == 0 { ports.tls } else { config.names_port },
+            names_port,
             tls_port: ports.tls,
+            alt_svc: (!config.behind_proxy).then(|| h3_at(names_port)).flatten(),
             uplink: Arc::clone(uplink),
             tunnels: Arc::clone(tunnels),
             metrics: Arc::clone(metrics),
@@ -143,14 +151,31 @@ impl Road {
         let (head, body) = request.into_parts();
         let to_a_person = admit::is_navigation(&head);
         let mut account = Account::open(&self.metrics, &head.method, visit.protocol, Instant::now(), Some(over));
-        let response = match self.walk(head, body, visit, &mut account).await {
+        let mut response = match self.walk(head, body, visit, &mut account).await {
             Ok(response) => response,
             Err(refusal) => {
                 account.refused(refusal.code);
                 refusal.into_response(to_a_person)
             }
         };
+        if let Some(mut splice) = Splice::take(&mut response) {
+            account.switched(Instant::now());
+            splice.count_by(account);
+            splice.put(&mut response);
+            return response;
+        }
         account.answer(response, Instant::now())
+    }
+
+    /// Says to a viewer over TCP's TLS that the same is there over HTTP/3 (RFC 7838). A host that is none of ours is not
+    /// spoken for.
+    pub(crate) fn offer_h3(&self, visit: &Visit, answer: &mut Response<Body>) {
+        if let (Some(alt_svc), Door::Tls(_)) = (&self.alt_svc, &visit.door)
+            && answer.status() != StatusCode::MISDIRECTED_REQUEST
+            && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            answer.headers_mut().insert(ALT_SVC, alt_svc.clone());
+        }
     }
 
     async fn walk(
@@ -160,9 +185,11 @@ impl Road {
         visit: &Visit,
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
-        let asked = resolve(&head, &visit.door, &self.hosts, &self.config.limits)?;
         let tls = visit.door != Door::Plain;
         let from = caller(&head.headers, visit.peer, tls, &self.config.trusted_proxies);
+        let proxied = !tls && from.https;
+        let asked =
+            resolve(&head, if proxied { &Door::Proxied } else { &visit.door }, &self.hosts, &self.config.limits)?;
         match asked {
             Asked::Hub => {
                 account.set_room(Room::Hub);
@@ -194,7 +221,11 @@ impl Road {
             }
             Asked::Name(host) => {
                 account.set_room(Room::Name);
-                self.to_name(head, body, host, visit, &from, account).await
+                self.to_name(head, body, (host, None), visit, &from, account).await
+            }
+            Asked::Socket(host, way) => {
+                account.set_room(Room::Name);
+                self.to_name(head, body, (host, Some(way)), visit, &from, account).await
             }
         }
     }
@@ -204,7 +235,7 @@ impl Road {
         &self,
         head: Parts,
         body: ViewerBody,
-        host: Hostname,
+        (host, way): (Hostname, Option<Way>),
         visit: &Visit,
         from: &Caller,
         account: &mut Account,
@@ -254,7 +285,10 @@ impl Road {
             taken: account.taken(),
             resumes: &self.resumes,
         };
-        let mut response = carry::carry(&tunnel, head, body, errand, listed, activity).await?;
+        let mut response = match way {
+            None => carry::carry(&tunnel, head, body, errand, listed, activity).await?,
+            Some(way) => upgrade::upgrade(&tunnel, head, body, way, errand, listed, activity).await?,
+        };
         if let Some(viewer) = renewing
             && let Some(reply) = self.uplink.directory.renewed(&viewer.ticket)
             && let Some(cookie) = cookies::set(cookies::VIEWER, &reply.ticket, reply.expires_at - clock::unix_now())
@@ -336,6 +370,11 @@ impl Road {
 /// The directory's word that a name is open; the tunnel ticket's is the other one.
 fn is_open(route: &Route) -> bool {
     route.access == Access::Open && route.kind == ServerKind::Generic
+}
+
+/// HTTP/3 at this port of the same host, for a day.
+fn h3_at(port: u16) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
 }
 
 /// Host and, where it is not https's own, port.

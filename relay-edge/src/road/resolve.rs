@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use phlix_protocol::hostname::Hostname;
@@ -10,6 +10,7 @@ use phlix_protocol::ids::ServerId;
 
 use super::paths;
 use super::refusal::{Refusal, malformed, unknown_host};
+use super::upgrade::{self, Way};
 use crate::config::Limits;
 
 /// What is asked.
@@ -21,6 +22,8 @@ pub(crate) enum Asked {
     Proxy(Option<ServerId>),
     /// A server's name.
     Name(Hostname),
+    /// A WebSocket at a server's name.
+    Socket(Hostname, Way),
     /// The sign-in of a server's name.
     SignIn(Hostname, Step),
     /// A server's name without TLS: goes to its URL.
@@ -38,6 +41,8 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Door {
     Plain,
+    /// By a named proxy that has taken TLS off: what it says of the viewer's protocol is believed.
+    Proxied,
     /// With the name that the TLS handshake asked for.
     Tls(Option<Hostname>),
 }
@@ -58,7 +63,7 @@ enum Host {
 
 /// Decides.
 pub(crate) fn resolve(head: &Parts, door: &Door, hosts: &Hosts, limits: &Limits) -> Result<Asked, Refusal> {
-    check_form(head, limits)?;
+    let way = check_form(head, limits)?;
     let host = host(head)?;
     match (&host, door) {
         // A certificate may cover many names; a connection is for one.
@@ -68,8 +73,8 @@ pub(crate) fn resolve(head: &Parts, door: &Door, hosts: &Hosts, limits: &Limits)
         _ => {}
     }
     let host = match host {
-        Host::Address => return Ok(on_hub(head.uri.path())),
-        Host::Name(host) if hosts.hub.contains(&host) => return Ok(on_hub(head.uri.path())),
+        Host::Address => return on_hub(head.uri.path(), way),
+        Host::Name(host) if hosts.hub.contains(&host) => return on_hub(head.uri.path(), way),
         Host::Name(host) if host.label_under(&hosts.public_domain).is_some() => host,
         Host::Name(_) => return Err(unknown_host()),
     };
@@ -77,6 +82,7 @@ pub(crate) fn resolve(head: &Parts, door: &Door, hosts: &Hosts, limits: &Limits)
         return Ok(Asked::PlainName(host));
     }
     match head.uri.path() {
+        _ if way.is_some() => {}
         "/.phlix/start" => return Ok(Asked::SignIn(host, Step::Start)),
         "/.phlix/finish" => return Ok(Asked::SignIn(host, Step::Finish)),
         _ => {}
@@ -85,31 +91,22 @@ pub(crate) fn resolve(head: &Parts, door: &Door, hosts: &Hosts, limits: &Limits)
     if paths::segments(head.uri.path()).first().is_some_and(|first| first == ".phlix") {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", "There is no such page."));
     }
-    Ok(Asked::Name(host))
+    Ok(match way {
+        Some(way) => Asked::Socket(host, way),
+        None => Asked::Name(host),
+    })
 }
 
 /// What is refused whatever it asks for.
-fn check_form(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
-    let not_implemented = |message| Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "method.unsupported", message));
-    if head.method == Method::CONNECT {
-        return not_implemented("This is no proxy.");
-    }
+fn check_form(head: &Parts, limits: &Limits) -> Result<Option<Way>, Refusal> {
     if head.method == Method::TRACE {
-        return not_implemented("TRACE is not supported.");
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "method.unsupported", "TRACE is not supported."));
     }
     // Which of the two counts, an origin may see otherwise than we do (RFC 9112 s.6.1).
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
         return Err(malformed("The body has two lengths."));
     }
-    // h2c is an offer that may be passed over (RFC 9110 s.7.8); anything else the sender counts on.
-    let upgrade = head.headers.get_all(UPGRADE).iter();
-    if upgrade.into_iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"h2c")) {
-        return Err(Refusal::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "upgrade.unsupported",
-            "Connections can't be upgraded here.",
-        ));
-    }
+    let way = upgrade::asked(head)?;
     if head.uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.path_bytes {
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, "request.too_long", "The address is too long.").and_close());
     }
@@ -125,7 +122,7 @@ fn check_form(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     if !head.uri.path().starts_with('/') && head.uri.path() != "*" {
         return Err(malformed("The address has no path."));
     }
-    Ok(())
+    Ok(way)
 }
 
 /// The one host that a request names; several that agree are one (RFC 9112 s.3.2, RFC 9113 s.8.3.1).
@@ -180,18 +177,25 @@ fn is_port(text: &str) -> bool {
 
 /// `/api/v1/servers/{id}/proxy/*` and its alias `/api/v1/relay/{id}/*`.
 //= legacy-relay-wire s.3.3
-fn on_hub(path: &str) -> Asked {
+fn on_hub(path: &str, way: Option<Way>) -> Result<Asked, Refusal> {
+    if way.is_some() {
+        return Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "upgrade.unsupported",
+            "The hub itself has no WebSockets.",
+        ));
+    }
     let id = if let Some(rest) = path.strip_prefix("/api/v1/servers/") {
         match rest.split_once('/') {
             Some((id, tail)) if tail == "proxy" || tail.starts_with("proxy/") => id,
-            _ => return Asked::Hub,
+            _ => return Ok(Asked::Hub),
         }
     } else if let Some(rest) = path.strip_prefix("/api/v1/relay/") {
         rest.split('/').next().unwrap_or_default()
     } else {
-        return Asked::Hub;
+        return Ok(Asked::Hub);
     };
-    Asked::Proxy(id.parse().ok())
+    Ok(Asked::Proxy(id.parse().ok()))
 }
 
 #[cfg(test)]

@@ -532,3 +532,34 @@ async fn the_edge_finishes_what_runs_and_then_ends() {
     tokio::time::timeout(Duration::from_secs(5), ending).await.expect("it ends").unwrap();
     assert_eq!(agent.closed().await, Some(phlix_protocol::native::close::DRAINED.into()));
 }
+
+#[tokio::test]
+async fn a_name_behind_a_proxy_that_terminates_tls_is_served_over_plain_http() {
+    let world = World::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let _agent = world.tunnel().await;
+    let http = world.at.http.unwrap();
+    let said = |proto: &str| bare(world.get("/hello").header("x-forwarded-proto", proto));
+    let answer = Viewer::plain(http).await.fetch(said("https")).await;
+    assert_eq!((answer.status, answer.header("alt-svc")), (200, ""));
+    assert_eq!(world.origin.last_head().headers["x-forwarded-proto"], "https");
+    for proto in ["http", "https, http"] {
+        assert_eq!(Viewer::plain(http).await.fetch(said(proto)).await.status, 308, "{proto}");
+    }
+    let twice = world.get("/hello").header("x-forwarded-proto", "https").header("x-forwarded-proto", "http");
+    assert_eq!(Viewer::plain(http).await.fetch(bare(twice)).await.status, 308);
+    // A sign-in's cookie is for TLS there, too.
+    let page =
+        Request::builder().uri("/.phlix/start?return=/").header("host", NAME).header("x-forwarded-proto", "https");
+    let started = Viewer::plain(http).await.fetch(bare(page)).await;
+    assert!(started.header("set-cookie").contains("; Secure"), "{}", started.status);
+    let nobody =
+        Request::builder().uri("/").header("host", "nobody.hub.localhost").header("x-forwarded-proto", "https");
+    assert_eq!(Viewer::plain(http).await.fetch(bare(nobody)).await.status, 421);
+    let strange = Request::builder().uri("/").header("host", "other.example").header("x-forwarded-proto", "https");
+    assert_eq!(Viewer::plain(http).await.fetch(bare(strange)).await.status, 421);
+
+    // Whoever is no named proxy is not believed.
+    let alone = World::start().await;
+    let answer = Viewer::plain(alone.at.http.unwrap()).await.fetch(said("https")).await;
+    assert_eq!(answer.status, 308);
+}

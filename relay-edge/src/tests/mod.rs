@@ -3,10 +3,13 @@
 
 mod agent;
 mod exchanges;
+mod http3;
 mod hub;
 mod origin;
+mod raw3;
 mod resume;
 mod rights;
 mod tunnels;
+mod upgrades;
 mod viewer;
 mod world;

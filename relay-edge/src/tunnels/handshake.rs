@@ -150,13 +150,17 @@ pub(super) async fn prove(tunnels: &Tunnels, link: &Link, control: &mut Control)
     }
 
     let nonce = random::bytes::<32>();
-    let challenge = challenge(tunnels.config.id, &nonce, |input| tunnels.config.key.sign(input));
+    let (binding, bound) = match link.exporter() {
+        Some(exported) => (Binding::Exporter, ChannelBinding::Exporter(exported)),
+        // The door lets such a connection in only where the hub's list says that TLS ends at a proxy.
+        None => (Binding::None, ChannelBinding::None),
+    };
+    let challenge = challenge(tunnels.config.id, &nonce, binding, |input| tunnels.config.key.sign(input));
     let wire = encode(&Message::Challenge(challenge));
     control.write(&wire).await?;
 
     let Message::Proof(proof) = control.next().await?.message else { return Err(ControlFailure::OutOfTurn.into()) };
-    let exported = link.exporter().ok_or(NotProved::refused(RefusedCode::Internal, "the connection exports no key"))?;
-    let transcript = proof_input(&received.json, &wire[4..], ChannelBinding::Exporter(exported));
+    let transcript = proof_input(&received.json, &wire[4..], bound);
     let signature = b64::decode_array::<64>(&proof.signature).unwrap_or([0; 64]);
     if !ticket.cnf.jwk.verifies(&transcript, &signature) {
         return Err(NotProved::refused(RefusedCode::Unauthorized, "the proof is not by the server's key"));
@@ -164,14 +168,9 @@ pub(super) async fn prove(tunnels: &Tunnels, link: &Link, control: &mut Control)
     Ok(Proved { hello, ticket })
 }
 
-fn challenge(edge: EdgeId, nonce: &[u8; 32], sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Challenge {
-    let signature = sign(&challenge_input(edge, nonce, Binding::Exporter));
-    Challenge {
-        edge_id: edge,
-        nonce: b64::encode(nonce),
-        binding: Binding::Exporter,
-        signature: b64::encode(signature),
-    }
+fn challenge(edge: EdgeId, nonce: &[u8; 32], binding: Binding, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Challenge {
+    let signature = sign(&challenge_input(edge, nonce, binding));
+    Challenge { edge_id: edge, nonce: b64::encode(nonce), binding, signature: b64::encode(signature) }
 }
 
 /// Verifies a tunnel ticket against what the bulletin says, once the bulletin has reached the ticket's revision.

@@ -5,18 +5,21 @@
 //! here drops connection and stream at once, which is how a cancellation reaches the origin.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::response::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use phlix_protocol::native::stream::{ResetCode, StreamHeader, StreamStatus};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::activity::Activity;
@@ -100,7 +103,85 @@ pub(super) async fn request(
             Err(error) => return Err(error),
         }
     }
-    let stream = tunnel.open(&header, activity).await?;
+    let mut leg = begin(tunnel, &header, activity).await?;
+    match exchange(&mut leg, Request::from_parts(head, body), activity, tunnel, repeatable).await {
+        Ok(answer) => Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
+        Err(LegError::Origin(_)) if tunnel.closed() => Err(LegError::TunnelLost),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an origin said to an upgrade.
+pub(crate) enum Answered {
+    /// 101: from here on the stream is another protocol's.
+    Switched(Parts, Socket),
+    Not(Response<LegBody>),
+}
+
+/// An origin's stream after HTTP.
+pub(crate) struct Socket {
+    /// What came right behind the head.
+    early: Bytes,
+    stream: TunnelStream,
+}
+
+impl Socket {
+    /// Both sides ended what they say: the stream may end cleanly.
+    pub(crate) fn release(&self) {
+        self.stream.owner().release();
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let length = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Asks for an upgrade, on a stream of its own.
+pub(super) async fn upgrade(
+    tunnel: &Arc<Tunnel>,
+    key: PoolKey,
+    header: StreamHeader,
+    request: Request<Body>,
+    activity: &Arc<Activity>,
+) -> Result<Answered, LegError> {
+    let mut leg = begin(tunnel, &header, activity).await?;
+    match exchange(&mut leg, request, activity, tunnel, true).await {
+        Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            // What hyper has made of what follows does not matter: the bytes are still there.
+            let http1::Parts { io, read_buf, .. } = leg.connection.into_parts();
+            let socket = Socket { early: read_buf, stream: io.into_inner() };
+            Ok(Answered::Switched(answer.into_parts().0, socket))
+        }
+        Ok(answer) => Ok(Answered::Not(LegBody::begin(tunnel, key, leg, answer, activity))),
+        Err(LegError::Origin(_)) if tunnel.closed() => Err(LegError::TunnelLost),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connection to the origin on a fresh stream.
+async fn begin(tunnel: &Tunnel, header: &StreamHeader, activity: &Arc<Activity>) -> Result<Leg, LegError> {
+    let stream = tunnel.open(header, activity).await?;
     let owner = stream.owner();
     let (sender, connection) = http1::Builder::new()
         .max_header_size(tunnel.head_bytes)
@@ -109,12 +190,7 @@ pub(super) async fn request(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(LegError::Origin)?;
-    let mut leg = Leg { sender, connection, owner, ended: false };
-    match exchange(&mut leg, Request::from_parts(head, body), activity, tunnel, repeatable).await {
-        Ok(answer) => Ok(LegBody::begin(tunnel, key, leg, answer, activity)),
-        Err(LegError::Origin(_)) if tunnel.closed() => Err(LegError::TunnelLost),
-        Err(error) => Err(error),
-    }
+    Ok(Leg { sender, connection, owner, ended: false })
 }
 
 /// Sends one request and waits for the answer's head, moving the connection's bytes meanwhile.

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use self::activity::Activity;
 use self::flows::Flows;
-pub(crate) use self::leg::{Flow, LegBody, LegError, is_idempotent};
+pub(crate) use self::leg::{Answered, Flow, LegBody, LegError, Socket, is_idempotent};
 use self::pool::Pool;
 pub(crate) use self::pool::{PoolKey, Who};
 use self::stream::TunnelStream;
@@ -80,6 +80,17 @@ impl Tunnel {
         activity: &Arc<Activity>,
     ) -> Result<Response<LegBody>, LegError> {
         leg::request(self, key, header, request, activity).await
+    }
+
+    /// Asks the origin behind `header.host` for an upgrade.
+    pub(crate) async fn upgrade(
+        self: &Arc<Self>,
+        key: PoolKey,
+        header: StreamHeader,
+        request: Request<Body>,
+        activity: &Arc<Activity>,
+    ) -> Result<Answered, LegError> {
+        leg::upgrade(self, key, header, request, activity).await
     }
 
     /// Opens a stream and says its header; what comes back after the agent's first byte is the origin's.

@@ -47,7 +47,7 @@ impl Tunnels {
     }
 
     /// Whether an agent that dialled this means us.
-    pub(super) fn is_ours(&self, dialled: &str) -> bool {
+    pub(crate) fn is_ours(&self, dialled: &str) -> bool {
         let dialled = dialled.to_ascii_lowercase();
         self.names.contains(&dialled)
             || self
@@ -225,7 +225,7 @@ impl Tunnels {
                             }
                         }
                         Health::Dead => {
-                            self.metrics.tunnels_lost.inc();
+                            self.metrics.tunnels_lost.on(tunnel.link.transport()).inc();
                             tunnel.close(close::DEAD_PATH, "no byte was acknowledged");
                             return "dead path";
                         }
@@ -347,8 +347,9 @@ struct OpenTunnel {
 
 impl OpenTunnel {
     fn new(tunnels: Arc<Tunnels>, tunnel: Arc<Tunnel>) -> Self {
-        tunnels.metrics.tunnels_opened.inc();
-        tunnels.metrics.tunnels.inc();
+        let transport = tunnel.link.transport();
+        tunnels.metrics.tunnels_opened.on(transport).inc();
+        tunnels.metrics.tunnels.on(transport).inc();
         Self { tunnels, tunnel }
     }
 }
@@ -358,7 +359,7 @@ impl Drop for OpenTunnel {
         self.tunnel.close(close::BYE, "bye");
         self.tunnels.registry.leave(&self.tunnel);
         self.tunnels.uplink.reports.closed(self.tunnel.id);
-        self.tunnels.metrics.tunnels.dec();
+        self.tunnels.metrics.tunnels.on(self.tunnel.link.transport()).dec();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A connection is served by one task, its requests by one each, which end with it.
 
+mod bytestream;
 mod request;
 mod section;
 mod stream;
@@ -72,6 +73,7 @@ async fn serve(viewers: &Viewers, connection: quinn::Connection, visit: Arc<Visi
     let building = async {
         h3::server::builder()
             .max_field_section_size(limits.head_bytes as u64)
+            .enable_extended_connect(true)
             .send_grease(false)
             .build(Transport::new(&shared))
             .await

@@ -16,10 +16,12 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
 
+use super::bytestream::Bytestream;
 use super::section::Protocol;
 use super::stream::{Event, Fault, Stream};
 use super::transport::{self, Transport};
 use crate::body::{self, Body, BodyError, ViewerBody};
+use crate::road::splice::Splice;
 use crate::road::{Road, Visit};
 
 /// Fields that are about a connection, which HTTP/3 has no fields for: a request with one is malformed (RFC 9114 s.4.2).
@@ -57,7 +59,9 @@ pub(super) async fn serve(
             });
         }
     }
-    let body = body(&stream, trailers, &head, length, road.config.timeouts.head).await;
+    let Some(body) = body(&stream, trailers, &head, length, road.config.timeouts.head).await else {
+        return stream.abort(Code::H3_MESSAGE_ERROR);
+    };
     let method = head.method.clone();
     let response = {
         let mut travel = pin!(road.travel(Request::from_parts(head, body), &visit, Box::new(())));
@@ -69,8 +73,11 @@ pub(super) async fn serve(
             response = travel.as_mut() => Some(response),
         }
     };
-    let Some(response) = response else { return stream.abort(Code::H3_REQUEST_CANCELLED) };
+    let Some(mut response) = response else { return stream.abort(Code::H3_REQUEST_CANCELLED) };
     let stall = road.config.timeouts.viewer_stall;
+    if let Some(splice) = Splice::take(&mut response) {
+        return upgraded(&stream, answering, response, splice).await;
+    }
     match answer(&stream, answering, response, &method, stall).await {
         Ok(()) => {
             stream.finish();
@@ -78,6 +85,21 @@ pub(super) async fn serve(
             let _ = tokio::time::timeout(stall, stream.stopped()).await;
         }
         Err(code) => stream.abort(code),
+    }
+}
+
+/// Serves a WebSocket after its Extended CONNECT (RFC 9220).
+async fn upgraded(stream: &Arc<Stream>, mut half: Half, response: Response<Body>, splice: Splice) {
+    let (head, _) = response.into_parts();
+    if let Err(error) = half.send_response(Response::from_parts(head, ())).await {
+        return stream.abort(code(&error));
+    }
+    match splice.run(Bytestream::new(Arc::clone(stream))).await {
+        Ok(()) => {}
+        Err(error) => {
+            tracing::debug!(%error, "an upgraded connection was aborted");
+            stream.abort(Code::H3_REQUEST_CANCELLED);
+        }
     }
 }
 
@@ -117,28 +139,31 @@ fn check(head: &Parts) -> Option<Option<u64>> {
     }
 }
 
-/// The request's body; none where the stream has ended already.
+/// The request's body, empty where the stream has ended already; `None` where there is one though the head says none.
 async fn body(
     stream: &Arc<Stream>,
     trailers: Half,
     head: &Parts,
     length: Option<u64>,
     patience: Duration,
-) -> ViewerBody {
+) -> Option<ViewerBody> {
     if head.method == Method::CONNECT {
-        return ViewerBody::Boxed(body::empty());
+        return Some(ViewerBody::Boxed(body::empty()));
     }
     // An end that is a packet late must not make a body of unknown length out of none. Whoever does send one with such a
     // request has sent it by then, or is slow.
     let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
-    if bodiless && length.unwrap_or_default() == 0 {
+    if length == Some(0) || (bodiless && length.is_none()) {
         let _ = tokio::time::timeout(patience, poll_fn(|cx| stream.poll_peek(cx))).await;
     } else {
         let _ = stream.poll_peek(&mut Context::from_waker(Waker::noop()));
     }
+    if length == Some(0) && stream.has_data() {
+        return None;
+    }
     let expects = head.headers.contains_key(EXPECT);
     let coming = Coming { stream: Arc::clone(stream), trailers, expects, length, came: 0, state: State::Data };
-    ViewerBody::Boxed(coming.boxed_unsync())
+    Some(ViewerBody::Boxed(coming.boxed_unsync()))
 }
 
 /// A body as it comes.

@@ -161,6 +161,11 @@ impl Stream {
         Poll::Ready(())
     }
 
+    /// Whether what comes next, as it was peeked at, is some of a body.
+    pub(super) fn has_data(&self) -> bool {
+        matches!(self.reading().peeked, Some(Event::Data(_)))
+    }
+
     /// Whether nothing more comes.
     pub(super) fn is_read(&self) -> bool {
         let reading = self.reading();
