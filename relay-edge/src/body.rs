@@ -26,6 +26,8 @@ pub(crate) enum BodyError {
     TunnelLost,
     #[error("nothing moved for too long")]
     Stalled,
+    #[error("the viewer's body came too slowly")]
+    Slow,
     #[error("the right to this transfer was withdrawn")]
     Cut,
 }

@@ -132,6 +132,8 @@ pub struct Limits {
     pub head_fields: usize,
     /// Bytes of path and query.
     pub path_bytes: usize,
+    /// Bytes of a request's body per second that the origin waits for it, at least.
+    pub body_rate: usize,
     /// Tunnels in all.
     pub tunnels: usize,
     /// QUIC handshakes and proofs under way, from which on addresses must be confirmed (Retry).
@@ -157,6 +159,8 @@ impl Default for Limits {
             head_bytes: 64 * 1024,
             head_fields: 100,
             path_bytes: 16 * 1024,
+            // A modem's; whoever sends less holds a place at the origin for nothing.
+            body_rate: 1024,
             tunnels: 10_000,
             unproven_before_retry: 64,
             unproven: 512,
@@ -183,6 +187,8 @@ pub struct Timeouts {
     pub origin_silence: Duration,
     /// Nothing of a request's body, while the origin waits.
     pub request_body: Duration,
+    /// Over how much of such waiting `Limits::body_rate` is looked at.
+    pub body_rate: Duration,
     /// A viewer that doesn't read.
     pub viewer_stall: Duration,
     /// How long the origin may think about `Expect: 100-continue`.
@@ -217,6 +223,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(60),
             origin_silence: Duration::from_secs(60),
             request_body: Duration::from_secs(60),
+            body_rate: Duration::from_secs(30),
             // A paused player holds its connection without reading.
             viewer_stall: Duration::from_secs(600),
             expect_continue: Duration::from_secs(1),

@@ -22,6 +22,7 @@ use super::admit::Viewer;
 use super::headers;
 use super::live::Listed;
 use super::locate::offline;
+use super::pace::Tempo;
 use super::refusal::{Refusal, malformed};
 use super::resume::{Exchange, Lasting, Means};
 use crate::body::{self, Body, BodyError, ViewerBody};
@@ -40,6 +41,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) connection: u64,
     pub(crate) said: headers::Viewer<'a>,
     pub(crate) expect_continue: Duration,
+    pub(crate) tempo: Tempo,
     pub(crate) taken: Taken,
     /// By which it is asked again when its tunnel dies.
     pub(crate) resumes: &'a Arc<Means>,
@@ -70,7 +72,8 @@ pub(crate) async fn carry(
         body::empty()
     } else {
         let gate = gate.clone().map(|gate| (gate, Box::pin(tokio::time::sleep(errand.expect_continue))));
-        ToOrigin { incoming, gate, activity: Arc::clone(&activity), taken: errand.taken.clone() }.boxed_unsync()
+        let (activity, tempo) = (Arc::clone(&activity), errand.tempo.clone());
+        ToOrigin { incoming, gate, activity, taken: errand.taken.clone(), tempo }.boxed_unsync()
     };
     let key = pool_key(&errand);
     let (answered, again) = if bodyless && Exchange::is_repeatable(&head.method) {
@@ -232,6 +235,7 @@ struct ToOrigin {
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
     activity: Arc<Activity>,
     taken: Taken,
+    tempo: Tempo,
 }
 
 impl http_body::Body for ToOrigin {
@@ -252,15 +256,22 @@ impl http_body::Body for ToOrigin {
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         this.activity.set_awaiting_viewer(polled.is_pending());
         match polled {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                this.tempo.wait(Instant::now());
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 this.activity.set_request_sent();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(Some(Ok(mut frame))) => {
-                this.activity.touch(Instant::now());
-                this.taken.add(frame.data_ref().map_or(0, Bytes::len));
+                let (now, bytes) = (Instant::now(), frame.data_ref().map_or(0, Bytes::len));
+                this.activity.touch(now);
+                this.taken.add(bytes);
+                if !this.tempo.came(bytes, now) {
+                    return Poll::Ready(Some(Err(BodyError::Slow)));
+                }
                 let mut last = this.incoming.is_end_stream();
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::trailers(trailers);

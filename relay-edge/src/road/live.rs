@@ -1,18 +1,20 @@
 //! What is running now, by whose right: so that a withdrawn right ends it within 2 s.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use phlix_protocol::hostname::Hostname;
-use phlix_protocol::ids::ServerId;
+use phlix_protocol::ids::{ServerId, SessionId, UserId};
 use phlix_protocol::native::stream::ResetCode;
 use phlix_protocol::token::{Access, ViewerTicket};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::pace::Pace;
+use crate::limits::bucket;
 use crate::metrics::Metrics;
 use crate::tunnels::Flow;
 use crate::tunnels::activity::Activity;
@@ -25,13 +27,34 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Exchanges under way.
 pub(crate) struct Live {
     entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    /// How many of a server's each holder has; what is over is not in it.
+    held: Mutex<HashMap<(ServerId, Holder), usize>>,
     next: AtomicU64,
     metrics: Arc<Metrics>,
+}
+
+/// Who holds a server's streams, as far as they are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Holder {
+    /// A sign-in of a user.
+    SignedIn(UserId, SessionId),
+    /// An address, at an open name.
+    Address(IpAddr),
+}
+
+/// Why an exchange may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The ticket's limit on requests at once.
+    Ticket,
+    /// One viewer's share of the server's streams.
+    Share,
 }
 
 /// One exchange with an origin.
 pub(crate) struct Entry {
     server: ServerId,
+    holder: Holder,
     host: Hostname,
     /// The ticket it rests on; `None` at an open name.
     right: Option<Arc<ViewerTicket>>,
@@ -80,38 +103,54 @@ pub(crate) struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.live.entries().remove(&self.number);
+        self.live.give_back((self.entry.server, self.entry.holder));
     }
 }
 
 impl Live {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), next: AtomicU64::new(0), metrics })
+        Arc::new(Self { entries: Mutex::default(), held: Mutex::default(), next: AtomicU64::new(0), metrics })
     }
 
-    /// Lists an exchange. `None` when the ticket's limit on requests at once is reached.
+    /// Lists an exchange with a server that has so many `streams`; of these one viewer holds half at most, so that there
+    /// is always something for the others.
     pub(crate) fn list(
         self: &Arc<Self>,
         server: ServerId,
         host: Hostname,
         right: Option<Arc<ViewerTicket>>,
+        from: IpAddr,
+        streams: usize,
         activity: Arc<Activity>,
-    ) -> Option<Listed> {
+    ) -> Result<Listed, Full> {
+        let holder = match &right {
+            Some(ticket) => Holder::SignedIn(ticket.sub, ticket.sid),
+            None => Holder::Address(bucket(from)),
+        };
         let mut entries = self.entries();
         let mut pace = None;
         if let Some(ticket) = &right {
             let mut same = entries.values().filter(|other| other.is_of(ticket));
             if ticket.streams > 0 && same.clone().count() >= ticket.streams as usize {
-                return None;
+                return Err(Full::Ticket);
             }
             pace = same
                 .find_map(|other| other.pace.clone())
                 .or_else(|| Pace::new(ticket.rate, Instant::now()).map(Arc::new));
         }
-        let entry = Arc::new(Entry { server, host, right, activity, flow: Mutex::default(), pace });
+        {
+            let mut held = self.held();
+            let held = held.entry((server, holder)).or_default();
+            if *held >= streams.div_ceil(2) {
+                return Err(Full::Share);
+            }
+            *held += 1;
+        }
+        let entry = Arc::new(Entry { server, holder, host, right, activity, flow: Mutex::default(), pace });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         entries.insert(number, Arc::clone(&entry));
         drop(entries);
-        Some(Listed { live: Arc::clone(self), number, entry })
+        Ok(Listed { live: Arc::clone(self), number, entry })
     }
 
     /// Judges everything anew whenever the bulletin says that rights changed, for ever.
@@ -187,5 +226,19 @@ impl Live {
 
     fn entries(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<(ServerId, Holder), usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, holder: (ServerId, Holder)) {
+        let mut held = self.held();
+        if let Some(count) = held.get_mut(&holder) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&holder);
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{ALT_SVC, COOKIE, HOST};
 use http::request::Parts;
@@ -36,7 +36,8 @@ use self::account::Account;
 use self::admit::Tickets;
 use self::caller::{Caller, Plain, caller, over_plain_http};
 use self::hub::Cookies;
-use self::live::Live;
+use self::live::{Full, Live};
+use self::pace::Tempo;
 use self::refusal::{Refusal, hub_away, unknown_host};
 use self::resolve::{Asked, Door, Hosts, resolve};
 use self::splice::Splice;
@@ -271,9 +272,10 @@ impl Road {
 
         let activity = Arc::new(Activity::new(Instant::now()));
         let right = viewer.as_ref().map(|viewer| Arc::clone(&viewer.claims));
-        let listed = self.live.list(route.server_id, host.clone(), right, Arc::clone(&activity)).ok_or_else(|| {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "stream.limit", "Too many streams at once for this ticket.")
-        })?;
+        let listed = self
+            .live
+            .list(route.server_id, host.clone(), right, from.address, tunnel.streams(), Arc::clone(&activity))
+            .map_err(too_many)?;
         let authority = authority(&host, self.names_port);
         let errand = carry::Errand {
             server: route.server_id,
@@ -282,6 +284,7 @@ impl Road {
             connection: visit.number,
             said: headers::Viewer { address: from.address, proto: "https", host: &authority },
             expect_continue: self.config.timeouts.expect_continue,
+            tempo: Tempo::new(self.config.limits.body_rate, self.config.timeouts.body_rate),
             taken: account.taken(),
             resumes: &self.resumes,
         };
@@ -375,6 +378,14 @@ fn is_open(route: &Route) -> bool {
 /// HTTP/3 at this port of the same host, for a day.
 fn h3_at(port: u16) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
+}
+
+fn too_many(full: Full) -> Refusal {
+    let (code, message) = match full {
+        Full::Ticket => ("stream.limit", "Too many streams at once for this ticket."),
+        Full::Share => ("stream.share", "Too many streams at once for one viewer."),
+    };
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, code, message).retry_after(Duration::from_secs(1))
 }
 
 /// Host and, where it is not https's own, port.

@@ -37,6 +37,45 @@ impl Pace {
     }
 }
 
+/// How fast a viewer sends what it is waited for. Time in which nobody wanted it does not count: an upload that the
+/// origin holds up is not the viewer's doing.
+#[derive(Debug, Clone)]
+pub(crate) struct Tempo {
+    /// Bytes per second, at least.
+    rate: usize,
+    /// So much waiting is looked at in one go.
+    over: Duration,
+    since: Option<Instant>,
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Tempo {
+    pub(crate) fn new(rate: usize, over: Duration) -> Self {
+        Self { rate, over, since: None, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// Somebody waits from now on.
+    pub(crate) fn wait(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Bytes came; whether they came fast enough.
+    pub(crate) fn came(&mut self, bytes: usize, now: Instant) -> bool {
+        if let Some(since) = self.since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.waited < self.over {
+            return true;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "bytes of half a minute")]
+        let enough = self.bytes as f64 >= self.rate as f64 * self.waited.as_secs_f64();
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        enough
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +95,28 @@ mod tests {
         assert_eq!(pace.wait(at(100)), Some(at(101)));
         assert!(Pace::new(0, start).is_none());
         Pace::new(1, start).unwrap().spend(usize::MAX, start);
+    }
+
+    #[test]
+    fn a_sender_may_be_slow_only_while_nobody_waits() {
+        let over = Duration::from_secs(30);
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        // One byte per second, waited for.
+        let mut tempo = Tempo::new(1024, over);
+        let slow = (0..100_u32).find(|n| {
+            tempo.wait(start + second * *n);
+            !tempo.came(1, start + second * (n + 1))
+        });
+        assert_eq!(slow, Some(29));
+        // The same, while the origin takes nothing.
+        let mut tempo = Tempo::new(1024, over);
+        assert!((0..100_u32).all(|n| tempo.came(1, start + second * n)));
+        // Just as fast as it must be, in bursts.
+        let mut tempo = Tempo::new(1024, over);
+        assert!((0..100_u32).all(|n| {
+            tempo.wait(start + second * 10 * n);
+            tempo.came(10 * 1024, start + second * 10 * (n + 1))
+        }));
     }
 }

@@ -423,6 +423,7 @@ async fn whoever_keeps_us_waiting_is_named() {
         config.timeouts.first_byte = Duration::from_millis(100);
         config.timeouts.origin_silence = Duration::from_millis(100);
         config.timeouts.request_body = Duration::from_millis(100);
+        config.timeouts.body_rate = Duration::from_millis(200);
         config.timeouts.head = Duration::from_millis(100);
     })
     .await;
@@ -432,6 +433,15 @@ async fn whoever_keeps_us_waiting_is_named() {
 
     let body = StreamBody::new(futures_util::stream::pending()).boxed_unsync();
     let upload = world.get("/hash").method("PUT").body(body).unwrap();
+    let slow = world.h2(NAME).await.fetch(upload).await;
+    assert_eq!((slow.status, slow.code().as_str()), (408, "request.timeout"));
+
+    // One byte at a time, while the origin waits.
+    let dribble = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Some((Ok(http_body::Frame::data(bytes::Bytes::from_static(b"x"))), ()))
+    });
+    let upload = world.get("/hash").method("PUT").body(StreamBody::new(dribble).boxed_unsync()).unwrap();
     let slow = world.h2(NAME).await.fetch(upload).await;
     assert_eq!((slow.status, slow.code().as_str()), (408, "request.timeout"));
 

@@ -334,6 +334,29 @@ async fn a_ticket_for_so_many_streams_carries_no_more() {
 }
 
 #[tokio::test]
+async fn one_viewer_holds_half_of_a_tunnels_streams_and_no_more() {
+    let world = World::start().await;
+    let _agent = world.tunnel().await;
+    // The tunnel's ticket is for 64 streams.
+    let (greedy, other) = (world.hub.sign(&world.ticket()), world.hub.sign(&world.ticket()));
+    let endless =
+        |ticket: &str| bare(Request::builder().uri("/endless").header("host", NAME).header("x-phlix-ticket", ticket));
+    let mut viewer = world.h2(NAME).await;
+    let mut running = Vec::new();
+    for _ in 0..32 {
+        running.push(viewer.send(endless(&greedy)).await.unwrap());
+    }
+    // Over any connection: those that are read by nobody leave no window on theirs.
+    let mut another = world.h1(NAME).await;
+    let refused = another.fetch(with(&greedy)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "stream.share"));
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(another.fetch(with(&other)).await.status, 200);
+    running.pop();
+    until(async || another.fetch(with(&greedy)).await.status == 200).await;
+}
+
+#[tokio::test]
 async fn the_proxy_path_answers_in_the_order_that_clients_know() {
     let world = World::start().await;
     let mut viewer = Viewer::plain(world.at.http.unwrap()).await;

@@ -235,6 +235,10 @@ fn classify(error: hyper::Error, activity: &Activity) -> LegError {
         Some(Some(StreamStatus::Connected)) | None => {}
         Some(status) => return LegError::Refused(status),
     }
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    if matches!(cause, Some(BodyError::Slow)) {
+        return LegError::ViewerStalled;
+    }
     if error.is_parse_too_large() { LegError::HeadTooLarge } else { LegError::Origin(error) }
 }
 

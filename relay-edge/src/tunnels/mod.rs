@@ -55,6 +55,8 @@ pub(crate) struct Tunnel {
     draining: AtomicBool,
     ended: OnceLock<Instant>,
     streams: Arc<Semaphore>,
+    /// Of these in all.
+    most_streams: usize,
     pool: Pool,
     flows: Flows,
     patience: Patience,
@@ -122,6 +124,11 @@ impl Tunnel {
     /// Whether the ticket, too, says that this name is open. The directory alone is not enough.
     pub(crate) fn says_open(&self, host: &Hostname) -> bool {
         self.ticket().names.iter().any(|name| name.host == *host && name.access == Access::Open)
+    }
+
+    /// How many streams it carries at once.
+    pub(crate) fn streams(&self) -> usize {
+        self.most_streams
     }
 
     /// Whether new streams may come here.

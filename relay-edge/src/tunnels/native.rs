@@ -140,6 +140,7 @@ impl Tunnels {
             draining: AtomicBool::new(false),
             ended: OnceLock::new(),
             streams: Arc::new(Semaphore::new(streams)),
+            most_streams: streams,
             flows: Flows::new(link.unread_borne(self.config.windows.receive)),
             pool: Pool::new(limits.idle_legs, timeouts.idle_leg),
             patience: Patience {
