@@ -10,6 +10,8 @@ mod accept;
 mod body;
 mod clock;
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod limits;
 mod metrics;
 mod random;

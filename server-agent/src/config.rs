@@ -8,6 +8,8 @@ use std::time::Duration;
 use phlix_certs::pin::SpkiPin;
 use url::Url;
 
+use crate::proxy::Proxies;
+
 /// Everything that an agent is told. Fields without a choice are arguments of [`Config::new`].
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -31,6 +33,8 @@ pub struct Config {
     pub claim_again: bool,
     /// By which transport edges are dialled.
     pub transport: Transport,
+    /// Through whom the hub and, over WebSocket, edges are reached.
+    pub proxies: Proxies,
     pub timings: Timings,
     pub limits: Limits,
 }
@@ -49,23 +53,25 @@ impl Config {
             insecure: false,
             claim_again: false,
             transport: Transport::Auto,
+            proxies: Proxies::default(),
             timings: Timings::default(),
             limits: Limits::default(),
         }
     }
 }
 
-/// Which transports may be tried. `Auto` takes QUIC alone until tunnels over WebSocket exist.
+/// Which transports may be tried. `Auto` takes the one that connects first, and QUIC where both do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {
     #[default]
     Auto,
     Quic,
+    WebSocket,
 }
 
 /// The text names no transport of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown transport: expected auto or quic")]
+#[error("unknown transport: expected auto, quic or websocket")]
 pub struct UnknownTransport;
 
 impl FromStr for Transport {
@@ -75,6 +81,7 @@ impl FromStr for Transport {
         match text {
             "auto" => Ok(Self::Auto),
             "quic" => Ok(Self::Quic),
+            "websocket" => Ok(Self::WebSocket),
             _ => Err(UnknownTransport),
         }
     }
@@ -151,7 +158,7 @@ pub struct Timings {
     /// One call to the hub.
     pub hub_call: Duration,
     pub heartbeat: Duration,
-    /// One address of an edge, until TLS is done. QUIC sends its first packet again after 1, 3 and 7 s.
+    /// One address of an edge, until TLS is done and, over WebSocket, its upgrade. QUIC sends its first packet again after 1, 3 and 7 s.
     pub dial: Duration,
     /// From `hello` to `welcome` (native-tunnel s.2).
     pub handshake: Duration,

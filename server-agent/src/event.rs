@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phlix_link::Transport;
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{ServerId, TunnelId};
 
@@ -17,7 +18,7 @@ pub enum Event {
     /// The hub answers again.
     HubBack,
     /// A tunnel is open.
-    Connected { server: ServerId, edge: String, tunnel: TunnelId, names: Vec<Hostname> },
+    Connected { server: ServerId, edge: String, tunnel: TunnelId, transport: Transport, names: Vec<Hostname> },
     /// An edge asked to move; what runs at it may finish.
     Draining { edge: String, reason: String },
     /// There is no tunnel.

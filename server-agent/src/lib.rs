@@ -16,6 +16,7 @@ mod event;
 mod health;
 mod hub;
 mod keeper;
+mod proxy;
 mod random;
 mod run;
 mod serve;
@@ -27,6 +28,8 @@ pub use config::{Config, InvalidOrigin, Limits, Origin, OriginTls, Timings, Tran
 pub use event::Event;
 pub use hub::{HubError, HubUrlError};
 pub use phlix_certs::pin::{NotAPin, SpkiPin};
+pub use phlix_link::Transport as TunnelTransport;
+pub use proxy::{InvalidProxy, Proxies};
 pub use run::{AgentError, run};
 pub use state::{Stage, StateError, Status, status};
 pub use tokio_util::sync::CancellationToken;

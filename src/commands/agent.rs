@@ -57,6 +57,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut config = Config::new(settings.hub, settings.origin, settings.state_dir);
     config.server_name = settings.name;
     config.transport = settings.transport;
+    config.proxies = settings.proxies;
     config.ca_file = settings.ca_file;
     config.hub_key = settings.hub_key;
     config.origin_tls = match (matches.get_flag("origin-insecure"), settings.origin_ca_file) {
@@ -132,8 +133,8 @@ fn status(matches: &ArgMatches) -> Result<(), Failure> {
         Stage::Starting => say!("stage      starting"),
         Stage::Claiming { code, url, .. } => say!("stage      waits to be claimed: {code} at {url}"),
         Stage::Connecting => say!("stage      connecting"),
-        Stage::Connected { edge, region, tunnel_id, .. } => {
-            say!("stage      connected to {edge} ({region}), tunnel {tunnel_id}");
+        Stage::Connected { edge, region, tunnel_id, transport, .. } => {
+            say!("stage      connected to {edge} ({region}) over {transport}, tunnel {tunnel_id}");
         }
         Stage::Stopped => say!("stage      stopped"),
     }
@@ -179,8 +180,8 @@ impl Console {
                 ready.claim_url = None;
                 ready.server_id = Some(server.to_string());
             }
-            Event::Connected { server, edge, tunnel, names } => {
-                say!("connected: edge={edge} tunnel={tunnel}");
+            Event::Connected { server, edge, tunnel, transport, names } => {
+                say!("connected: edge={edge} tunnel={tunnel} transport={transport}");
                 for name in names {
                     say!("served at: {name}");
                 }

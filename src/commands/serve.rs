@@ -138,6 +138,7 @@ fn edge(
         names_port,
         spki: Some(certs.pin().to_string()),
         trusted_proxies: settings.trusted_proxies.0.clone(),
+        behind_proxy: settings.behind_proxy,
         plain_http_api: settings.plain_http,
         region: settings.region.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use phlix_server_agent::{Origin, SpkiPin, Transport};
+use phlix_server_agent::{Origin, Proxies, SpkiPin, Transport};
 use url::Url;
 
 use super::{SettingError, SettingErrors, Sources, keep};
@@ -15,6 +15,7 @@ pub(crate) struct AgentSettings {
     pub state_dir: PathBuf,
     pub name: String,
     pub transport: Transport,
+    pub proxies: Proxies,
     pub ca_file: Option<PathBuf>,
     pub hub_key: Option<SpkiPin>,
     pub origin_ca_file: Option<PathBuf>,
@@ -42,13 +43,24 @@ impl AgentSettings {
         let state_dir = keep(&mut errors, state_dir(sources));
         let name = keep(&mut errors, sources.find("PHLIX_NAME")).flatten().map_or_else(host_name, |found| found.value);
         let transport = keep(&mut errors, sources.parse::<Transport>("PHLIX_TRANSPORT")).unwrap_or_default();
+        // As curl does it: small letters first.
+        let proxy = sources.environment(&["https_proxy", "HTTPS_PROXY"]);
+        let proxies = Proxies::parse(proxy, sources.environment(&["no_proxy", "NO_PROXY"]));
+        let proxies = proxies.unwrap_or_else(|error| {
+            errors.push(SettingError::Invalid {
+                name: "HTTPS_PROXY",
+                from: "environment".into(),
+                why: error.to_string(),
+            });
+            Proxies::default()
+        });
         let ca_file = path(&mut errors, "PHLIX_CA_FILE");
         let origin_ca_file = path(&mut errors, "PHLIX_ORIGIN_CA_FILE");
         let hub_key: Option<SpkiPin> = keep(&mut errors, sources.parse_given("PHLIX_HUB_KEY")).flatten();
         let log = keep(&mut errors, sources.text("HUB_LOG")).unwrap_or_default();
         match (hub, origin, state_dir) {
             (Some(hub), Some(origin), Some(state_dir)) if errors.is_empty() => {
-                Ok(Self { hub, origin, state_dir, name, transport, ca_file, hub_key, origin_ca_file, log })
+                Ok(Self { hub, origin, state_dir, name, transport, proxies, ca_file, hub_key, origin_ca_file, log })
             }
             _ => Err(SettingErrors(errors)),
         }

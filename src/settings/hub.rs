@@ -85,6 +85,7 @@ pub(crate) struct HubSettings {
     pub control_port: u16,
     pub metrics_port: u16,
     pub trusted_proxies: Networks,
+    pub behind_proxy: bool,
     /// `None`: made of the bound port.
     pub public_url: Option<Url>,
     pub public_domain: String,
@@ -119,6 +120,12 @@ impl HubSettings {
         let control = keep(e, sources.parse_given::<u16>("HUB_CONTROL_PORT")).map(Option::unwrap_or_default);
         let metrics = port(e, "HUB_METRICS_PORT");
         let trusted_proxies = keep(e, sources.parse::<Networks>("TRUSTED_PROXIES"));
+        let behind_proxy = keep(e, sources.parse::<Switch>("HUB_BEHIND_PROXY")).map(|switch| switch.0);
+        if behind_proxy == Some(true) && trusted_proxies.as_ref().is_some_and(|networks| networks.0.is_empty()) {
+            e.push(
+                sources.invalid("HUB_BEHIND_PROXY", "needs TRUSTED_PROXIES: the proxy must be known to be believed"),
+            );
+        }
         let public_url = keep(e, public_url(sources));
         let public_domain = keep(e, public_domain(sources));
         let names_port = keep(e, sources.parse_given::<u16>("HUB_NAMES_PORT"));
@@ -149,6 +156,7 @@ impl HubSettings {
                 control_port: control?,
                 metrics_port: metrics?,
                 trusted_proxies: trusted_proxies?,
+                behind_proxy: behind_proxy?,
                 public_url: public_url?,
                 public_domain: public_domain?,
                 names_port: names_port?,
@@ -256,6 +264,13 @@ mod tests {
         let settings = HubSettings::load(&sources(&env, "")).expect("good");
         let DatabaseChoice::Url(url) = settings.database else { panic!("MySQL was meant") };
         assert_eq!(url, "mysql://phlix_hub:p%40ss%2Fw%3Ard@db.example:3306/phlix_hub");
+    }
+
+    #[test]
+    fn a_hub_behind_a_proxy_knows_which() {
+        assert!(errors(&[("HUB_BEHIND_PROXY", "on")]).contains("TRUSTED_PROXIES"));
+        let env = [("HUB_BEHIND_PROXY", "on"), ("TRUSTED_PROXIES", "10.0.0.1")];
+        assert!(HubSettings::load(&sources(&env, "")).expect("good").behind_proxy);
     }
 
     #[test]

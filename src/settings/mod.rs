@@ -129,6 +129,11 @@ impl Sources {
         Ok(Some(Found { value, from: path.display().to_string() }))
     }
 
+    /// A variable that is not ours alone: known to other programs by the same name, and in no table.
+    pub(crate) fn environment(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.env.get(*name).map(String::as_str).filter(|value| !value.is_empty()))
+    }
+
     /// The value as given, or the default of the table.
     pub(crate) fn text(&self, name: &'static str) -> Result<String, SettingError> {
         Ok(self.find(name)?.map_or_else(|| setting(name).default.to_owned(), |found| found.value))

@@ -128,6 +128,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Addresses or networks (CIDR, by comma) of proxies in front of the hub whose `X-Forwarded-*` is believed; nobody's by default.",
     ),
     plain(
+        "HUB_BEHIND_PROXY",
+        "behind-proxy",
+        "behind_proxy",
+        "off",
+        Listen,
+        "`on`: a proxy of TRUSTED_PROXIES terminates TLS for agents and names too, and speaks plain HTTP to HUB_PORT; agents then come over WebSocket, to HUB_NAMES_PORT.",
+    ),
+    plain(
         "HUB_PUBLIC_URL",
         "public-url",
         "public_url",
@@ -292,7 +300,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Folder of the agent's key and enrollment.",
     ),
     plain("PHLIX_NAME", "name", "name", "this machine's host name", Agent, "The server's name in the hub."),
-    plain("PHLIX_TRANSPORT", "transport", "transport", "auto", Agent, "`auto` or `quic`."),
+    plain(
+        "PHLIX_TRANSPORT",
+        "transport",
+        "transport",
+        "auto",
+        Agent,
+        "`quic` or `websocket` alone, or `auto`: whichever connects first, QUIC 300 ms before WebSocket. `HTTPS_PROXY` and `NO_PROXY` are heeded.",
+    ),
     plain(
         "PHLIX_CA_FILE",
         "ca-file",

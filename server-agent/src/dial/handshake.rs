@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use phlix_link::{Link, RecvStream, SendStream};
+use phlix_link::{Link, RecvStream, SendStream, Transport};
 use phlix_protocol::b64;
 use phlix_protocol::ids::EdgeId;
 use phlix_protocol::native::control::{
@@ -138,9 +138,14 @@ pub(super) async fn prove(
         Message::Challenge(challenge) => challenge,
         other => return Err(unexpected(other)),
     };
-    check_challenge(edge, &challenge)?;
-    let exporter = link.exporter().ok_or_else(|| HandshakeError::Broken("TLS gives no exporter".into()))?;
-    let signed = proof_input(&hello, &received.json, ChannelBinding::Exporter(exporter));
+    check_challenge(edge, link.transport(), &challenge)?;
+    let binding = match challenge.binding {
+        Binding::None => ChannelBinding::None,
+        _ => ChannelBinding::Exporter(
+            link.exporter().ok_or_else(|| HandshakeError::Broken("TLS gives no exporter".into()))?,
+        ),
+    };
+    let signed = proof_input(&hello, &received.json, binding);
     let signature = b64::encode(shared.key.sign(&signed));
     control.send(&Message::Proof(Proof { signature })).await?;
 
@@ -160,12 +165,18 @@ pub(super) async fn prove(
 }
 
 /// Believes an edge only as the one that the hub's signed list names, and that we meant to reach.
-fn check_challenge(edge: &EdgeEntry, challenge: &Challenge) -> Result<(), HandshakeError> {
+fn check_challenge(edge: &EdgeEntry, transport: Transport, challenge: &Challenge) -> Result<(), HandshakeError> {
     if challenge.edge_id != edge.id {
         return Err(HandshakeError::OtherEdge(challenge.edge_id));
     }
-    // On QUIC nobody can stand between: TLS is the connection.
-    if challenge.binding != Binding::Exporter {
+    //= trust s.3: `none` only for an edge that the hub's signed edge list marks as behind a TLS-terminating proxy
+    // Such a proxy carries no QUIC: there TLS is the connection.
+    let may_be_unbound = edge.behind_proxy && transport == Transport::WebSocket;
+    let bound = match challenge.binding {
+        Binding::Exporter => true,
+        Binding::None => may_be_unbound,
+    };
+    if !bound {
         return Err(HandshakeError::Unbound);
     }
     let nonce: [u8; 32] = b64::decode_array(&challenge.nonce).ok_or(HandshakeError::BadChallenge)?;
@@ -240,13 +251,25 @@ mod tests {
         let edge = edge(&key);
         let other = EdgeId::new(uuid::Uuid::from_u128(2));
         let good = challenge(edge.id, &key, Binding::Exporter);
-        assert!(check_challenge(&edge, &good).is_ok());
-        let refused = |challenge| check_challenge(&edge, &challenge).unwrap_err().to_string();
+        assert!(check_challenge(&edge, Transport::Quic, &good).is_ok());
+        let refused = |challenge| check_challenge(&edge, Transport::WebSocket, &challenge).unwrap_err().to_string();
         assert!(refused(challenge(other, &key, Binding::Exporter)).contains("not the one that was dialled"));
         assert!(refused(challenge(edge.id, &stranger, Binding::Exporter)).contains("could not prove"));
         assert!(refused(challenge(edge.id, &key, Binding::None)).contains("not bound"));
         assert!(refused(Challenge { nonce: b64::encode([8; 32]), ..good.clone() }).contains("could not prove"));
         assert!(refused(Challenge { nonce: "x".repeat(10_000), ..good.clone() }).contains("could not prove"));
         assert!(refused(Challenge { signature: String::new(), ..good }).contains("could not prove"));
+    }
+
+    #[test]
+    fn a_proof_without_binding_is_for_marked_edges_over_websocket() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let marked = EdgeEntry { behind_proxy: true, ..edge(&key) };
+        let unbound = challenge(marked.id, &key, Binding::None);
+        assert!(check_challenge(&marked, Transport::WebSocket, &unbound).is_ok());
+        assert!(check_challenge(&marked, Transport::Quic, &unbound).is_err());
+        assert!(check_challenge(&edge(&key), Transport::WebSocket, &unbound).is_err());
+        let bound = challenge(marked.id, &key, Binding::Exporter);
+        assert!(check_challenge(&marked, Transport::WebSocket, &bound).is_ok());
     }
 }

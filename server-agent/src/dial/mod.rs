@@ -1,12 +1,13 @@
 //! Keeps a tunnel open: picks an edge, connects, comes back when it ends, moves when it is told to.
 //!
-//! One tunnel over QUIC for now. Racing transports and a tunnel to a second edge belong here, above `quic`.
+//! One tunnel at a time; `race` picks its transport. A tunnel to a second edge belongs here.
 
 mod handshake;
 mod quic;
 mod race;
 mod reach;
 mod tunnel;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::clock::{SystemClock, WallClock};
 use crate::event::Event;
+use crate::proxy::ProxyError;
 use crate::random;
 use crate::shared::{Credentials, Shared};
 use crate::state::Stage;
 use handshake::{Control, HandshakeError};
+use race::Form;
 use tunnel::{Left, Tunnel};
 
 /// Why an edge could not be reached.
@@ -39,10 +42,21 @@ pub(crate) enum DialError {
     Socket(std::io::Error),
     #[error("TLS can't be set up: {0}")]
     Trust(#[from] crate::trust::TrustError),
-    #[error("QUIC can't be set up: {0}")]
+    #[error("it can't be dialled: {0}")]
     Setup(String),
     #[error("{0}")]
     Connect(quinn::ConnectionError),
+    #[error("no connection: {0}")]
+    Tcp(std::io::Error),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    #[error("TLS failed: {0}")]
+    Tls(std::io::Error),
+    #[error("it took no WebSocket: {0}")]
+    WebSocket(#[from] phlix_protocol::ws::handshake::HandshakeError),
+    /// On every transport, each with its reason.
+    #[error("{0}")]
+    Nowhere(String),
     #[error("it did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     #[error(transparent)]
@@ -83,8 +97,13 @@ struct Connected {
 }
 
 /// Connects to an edge and proves who we are.
-async fn connect(shared: &Shared, credentials: &Credentials, edge: &EdgeEntry) -> Result<Connected, DialError> {
-    let link = race::connect(shared, edge).await?;
+async fn connect(
+    shared: &Shared,
+    credentials: &Credentials,
+    edge: &EdgeEntry,
+    form: &mut Form,
+) -> Result<Connected, DialError> {
+    let link = race::connect(shared, edge, form).await?;
     let limit = shared.config.timings.handshake;
     let proving = handshake::prove(shared, credentials, edge, reach::name_of(edge), &link);
     let outcome = tokio::time::timeout(limit, proving).await.unwrap_or(Err(HandshakeError::TimedOut(limit)));
@@ -94,6 +113,10 @@ async fn connect(shared: &Shared, credentials: &Credentials, edge: &EdgeEntry) -
             Ok(Connected { link, control, welcome })
         }
         Err(error) => {
+            // Who refuses does so on any transport.
+            if !matches!(error, HandshakeError::Refused { .. }) {
+                form.failed(link.transport(), tokio::time::Instant::now());
+            }
             link.close(error.close_code(), "");
             // The edge should hear it, but is not waited for.
             let _ = tokio::time::timeout(FAREWELL, link.flushed()).await;
@@ -112,6 +135,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
     // The tunnel in use and those that are draining: all end with this.
     let mut tunnels = JoinSet::new();
     let mut order = Order::default();
+    let mut form = Form::default();
     loop {
         // Those that have ended are forgotten.
         while tunnels.try_join_next().is_some() {}
@@ -123,7 +147,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
         shared.board.change(|status| status.stage = Stage::Connecting);
         let outcome = tokio::select! {
             () = stop.cancelled() => break,
-            outcome = one_tunnel(&shared, &current, &mut order, &mut tunnels, &stop) => outcome,
+            outcome = one_tunnel(&shared, &current, (&mut order, &mut form), &mut tunnels, &stop) => outcome,
         };
         let wait = match outcome {
             Outcome::Moving => continue,
@@ -174,7 +198,7 @@ enum Outcome {
 async fn one_tunnel(
     shared: &Arc<Shared>,
     credentials: &Arc<Credentials>,
-    order: &mut Order,
+    (order, form): (&mut Order, &mut Form),
     tunnels: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> Outcome {
@@ -183,7 +207,7 @@ async fn one_tunnel(
         return Outcome::Down { reason, lived: None, retry_after: None };
     };
     let label = reach::name_of(edge).to_owned();
-    let connected = match connect(shared, credentials, edge).await {
+    let connected = match connect(shared, credentials, edge, form).await {
         Ok(connected) => connected,
         Err(error) => {
             if error.wants_ticket() {
@@ -196,6 +220,7 @@ async fn one_tunnel(
         }
     };
     let since = Instant::now();
+    let transport = connected.link.transport();
     let names = credentials.claims.names.iter().map(|name| name.host.clone()).collect();
     shared.board.change(|status| {
         status.trouble = None;
@@ -204,21 +229,31 @@ async fn one_tunnel(
             edge_id: edge.id,
             region: connected.welcome.region.clone(),
             tunnel_id: connected.welcome.tunnel_id,
+            transport: transport.as_str().into(),
             since: SystemClock.now(),
         };
     });
-    tracing::info!(edge.id = %edge.id, tunnel.id = %connected.welcome.tunnel_id, "tunnel is open");
+    tracing::info!(edge.id = %edge.id, tunnel.id = %connected.welcome.tunnel_id, %transport, "tunnel is open");
     let tunnel_id = connected.welcome.tunnel_id;
     let (tunnel, left) = Tunnel::new(Arc::clone(shared), edge.id, Arc::clone(credentials), connected);
     tunnels.spawn(tunnel.run(stop.clone()));
-    shared.tell(Event::Connected { server: shared.server_id, edge: label.clone(), tunnel: tunnel_id, names });
+    shared.tell(Event::Connected {
+        server: shared.server_id,
+        edge: label.clone(),
+        tunnel: tunnel_id,
+        transport,
+        names,
+    });
     match left.await {
         Ok(Left::Draining { reason }) => {
             order.avoid(edge.id);
             shared.tell(Event::Draining { edge: label, reason });
             Outcome::Moving
         }
-        Ok(Left::Closed { reason }) => {
+        Ok(Left::Closed { reason, dead }) => {
+            if dead {
+                form.failed(transport, tokio::time::Instant::now());
+            }
             let reason = format!("edge {label}: {reason}");
             Outcome::Down { reason, lived: Some(since.elapsed()), retry_after: None }
         }

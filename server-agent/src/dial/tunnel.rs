@@ -33,12 +33,9 @@ const DRAIN_SETTLES: Duration = Duration::from_secs(2);
 /// What the dialler must know of a tunnel.
 pub(super) enum Left {
     /// Still open, but the next one is wanted at once.
-    Draining {
-        reason: String,
-    },
-    Closed {
-        reason: String,
-    },
+    Draining { reason: String },
+    /// `dead`: bytes did not arrive.
+    Closed { reason: String, dead: bool },
 }
 
 /// An open tunnel.
@@ -66,7 +63,7 @@ enum End {
     Drained,
     DeadPath,
     Protocol(String),
-    Lost(String),
+    Lost(LinkEnd),
 }
 
 impl Tunnel {
@@ -91,7 +88,12 @@ impl Tunnel {
         let accepting = AbortOnDrop(accepting);
 
         let end = self.live(&stop).await;
-        drop(accepting);
+        let dead = match &end {
+            End::DeadPath => true,
+            End::Lost(LinkEnd::TimedOut) => true,
+            End::Lost(end) => end.code() == Some(close::DEAD_PATH),
+            _ => false,
+        };
         let (code, reason) = match end {
             End::Stopped => {
                 let _ = self.control.send(&Message::Bye(Bye { reason: "the agent stops".into() })).await;
@@ -104,11 +106,13 @@ impl Tunnel {
             End::Drained => (close::DRAINED, "drained".to_owned()),
             End::DeadPath => (close::DEAD_PATH, "the path is dead: what was sent is not acknowledged".to_owned()),
             End::Protocol(reason) => (close::PROTOCOL, reason),
-            End::Lost(reason) => (close::BYE, reason),
+            End::Lost(end) => (close::BYE, closed(&end)),
         };
         self.link.close(code, "");
+        // After the close, so that the edge takes none of them for a stream that failed by itself.
+        drop(accepting);
         tracing::info!(edge.id = %self.edge, tunnel.id = %self.welcome.tunnel_id, reason, "tunnel has ended");
-        self.tell(Left::Closed { reason });
+        self.tell(Left::Closed { reason, dead });
         // The close must get out.
         let _ = tokio::time::timeout(self.shared.config.timings.goodbye / 2, self.link.flushed()).await;
     }
@@ -130,7 +134,7 @@ impl Tunnel {
             // What ends the tunnel comes first, then what the edge says, then our own duties.
             let sent = tokio::select! {
                 biased;
-                end = link.closed() => return End::Lost(closed(&end)),
+                end = link.closed() => return End::Lost(end),
                 () = stop.cancelled() => return End::Stopped,
                 received = self.control.next() => match received {
                     Ok(received) => match self.heard(received.message) {
@@ -166,7 +170,7 @@ impl Tunnel {
             };
             if let Err(error) = sent {
                 return match link.close_reason() {
-                    Some(reason) => End::Lost(closed(&reason)),
+                    Some(end) => End::Lost(end),
                     None => End::Protocol(error.to_string()),
                 };
             }

@@ -4,6 +4,7 @@
 //! each reply's `Date` sets the clock that tickets are judged by.
 
 mod api;
+mod connector;
 mod keys;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use url::Url;
 pub(crate) use api::{ClaimState, PendingClaim, TicketReply};
 pub(crate) use keys::HubKeys;
 
+use self::connector::Connector;
 use crate::clock::{HubClock, parse_http_date};
 use crate::config::Config;
 use crate::random;
@@ -118,7 +120,7 @@ pub(crate) fn checked_origin(url: &Url, insecure: bool) -> Result<String, HubUrl
 /// Talks to one hub.
 pub(crate) struct HubClient {
     origin: String,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
     refused_key: RefusedKey,
     pinned: bool,
     clock: Arc<HubClock>,
@@ -147,8 +149,11 @@ impl HubClient {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.timings.hub_call / 3));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Connector { tcp, proxies: config.proxies.clone() });
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
         Ok(Self {
             origin,

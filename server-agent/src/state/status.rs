@@ -52,6 +52,9 @@ pub enum Stage {
         edge_id: EdgeId,
         region: String,
         tunnel_id: TunnelId,
+        /// What carries it: `quic` or `websocket`.
+        #[serde(default)]
+        transport: String,
         since: i64,
     },
     Stopped,

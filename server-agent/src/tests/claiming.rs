@@ -190,7 +190,7 @@ async fn other_refusals_are_waited_out_with_the_tunnel_open() {
         hub.bend().refuse = None;
         agent.event(|event| matches!(event, Event::HubBack).then_some(())).await;
     }
-    assert!(tunnel.connection.close_reason().is_none());
+    assert!(tunnel.link.close_reason().is_none());
     agent.stopped().await.unwrap();
 }
 

@@ -6,17 +6,20 @@ mod claiming;
 mod dialling;
 mod edge;
 pub(crate) mod hub;
+mod racing;
 mod splicing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use phlix_link::Transport;
 use phlix_protocol::ids::TunnelId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{AgentError, Config, Event, Origin};
+use crate::config::Transport as Pinned;
 use edge::{EdgeTunnel, FakeEdge, Manner};
 use hub::FakeHub;
 
@@ -82,6 +85,32 @@ impl Agent {
     }
 }
 
+/// The same tests over each transport.
+macro_rules! over_both {
+    ($($name:ident),+ $(,)?) => {
+        mod quic {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(phlix_link::Transport::Quic).await;
+            })+
+        }
+        mod websocket {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(phlix_link::Transport::WebSocket).await;
+            })+
+        }
+    };
+}
+use over_both;
+
+fn pinned(transport: Transport) -> Pinned {
+    match transport {
+        Transport::Quic => Pinned::Quic,
+        Transport::WebSocket => Pinned::WebSocket,
+    }
+}
+
 /// Quick, but otherwise as it comes.
 fn config(hub: &FakeHub, origin: Origin, folder: &std::path::Path) -> Config {
     let mut config = Config::new(hub.url.parse().unwrap(), origin, folder.to_owned());
@@ -105,20 +134,22 @@ struct World {
 }
 
 impl World {
-    async fn start(origin: &str) -> Self {
-        Self::start_with(origin, |_| ()).await
+    async fn start(transport: Transport, origin: &str) -> Self {
+        Self::start_with(transport, origin, |_| ()).await
     }
 
-    async fn start_with(origin: &str, adjust: impl FnOnce(&mut Config)) -> Self {
+    async fn start_with(transport: Transport, origin: &str, adjust: impl FnOnce(&mut Config)) -> Self {
         let hub = FakeHub::start().await;
         let edge = FakeEdge::start(Manner::Honest);
         hub.bend().edges = vec![edge.entry()];
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&hub, origin.parse().unwrap(), folder.path());
+        config.transport = pinned(transport);
         adjust(&mut config);
         let mut agent = Agent::start(config);
         let tunnel = soon(edge.tunnel()).await;
         agent.connected().await;
+        assert_eq!(tunnel.link.transport(), transport);
         Self { hub, edge, agent, tunnel, _folder: folder }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use phlix_link::{ReadError, RecvStream, SendStream, WriteError};
 use phlix_protocol::native::stream::{ResetCode, StreamHeader, StreamKind, StreamStatus};
-use quinn::{ReadError, ReadToEndError, RecvStream, SendStream, VarInt, WriteError};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use super::edge::status_of;
+use super::edge::{status_of, to_end};
 use super::*;
 
 const NAME: &str = "a.hub.localhost";
@@ -24,9 +24,9 @@ struct Spliced {
 }
 
 impl Spliced {
-    async fn start() -> Self {
+    async fn start(transport: Transport) -> Self {
         let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let world = World::start(&format!("http://{}", origin.local_addr().unwrap())).await;
+        let world = World::start(transport, &format!("http://{}", origin.local_addr().unwrap())).await;
         let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
         send.write_all(b"?").await.unwrap();
         let socket = asked(&origin).await;
@@ -66,9 +66,14 @@ async fn status_at(world: &World, header: Option<StreamHeader>) -> u8 {
     let (_send, mut receive) = world.tunnel.open_with(&header).await;
     let status = soon(status_of(&mut receive)).await;
     if status != 0 {
-        assert!(soon(receive.read_to_end(10)).await.unwrap().is_empty(), "after a refusal nothing follows");
+        assert!(soon(to_end(&mut receive, 10)).await.unwrap().is_empty(), "after a refusal nothing follows");
     }
     status
+}
+
+/// Why a write failed.
+fn why(error: &std::io::Error) -> WriteError {
+    error.get_ref().unwrap().downcast_ref::<WriteError>().unwrap().clone()
 }
 
 /// Bytes that look like nothing, but always the same.
@@ -82,9 +87,8 @@ fn pattern(length: usize) -> Vec<u8> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_claimed_server_answers_a_viewer_through_its_tunnel() {
-    let mut spliced = Spliced::start().await;
+async fn a_claimed_server_answers_a_viewer_through_its_tunnel(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     spliced.send.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut asked = [0; 18];
     soon(spliced.socket.read_exact(&mut asked)).await.unwrap();
@@ -96,10 +100,9 @@ async fn a_claimed_server_answers_a_viewer_through_its_tunnel() {
     spliced.world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_bytes_arrive_whole_both_ways_at_once() {
+async fn many_bytes_arrive_whole_both_ways_at_once(transport: Transport) {
     const LENGTH: usize = 64 * 1024 * 1024;
-    let Spliced { world, socket, mut send, mut receive, _origin } = Spliced::start().await;
+    let Spliced { world, socket, mut send, mut receive, _origin } = Spliced::start(transport).await;
     let bytes = pattern(LENGTH);
     let digest = Sha256::digest(&bytes);
     let (up, down) = (bytes.clone(), bytes);
@@ -120,7 +123,7 @@ async fn many_bytes_arrive_whole_both_ways_at_once() {
         }
     });
     let patience = Duration::from_secs(60);
-    let answer = tokio::time::timeout(patience, receive.read_to_end(LENGTH + 1)).await.unwrap().unwrap();
+    let answer = tokio::time::timeout(patience, to_end(&mut receive, LENGTH + 1)).await.unwrap().unwrap();
     assert_eq!(Sha256::digest(&answer), digest);
     assert_eq!(tokio::time::timeout(patience, taking).await.unwrap().unwrap(), digest);
     uploading.await.unwrap();
@@ -128,35 +131,32 @@ async fn many_bytes_arrive_whole_both_ways_at_once() {
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_half_close_is_passed_on_each_way_and_the_other_half_lives() {
-    let mut spliced = Spliced::start().await;
+async fn a_half_close_is_passed_on_each_way_and_the_other_half_lives(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     spliced.send.finish().unwrap();
     let mut rest = Vec::new();
     soon(spliced.socket.read_to_end(&mut rest)).await.unwrap();
     spliced.socket.write_all(b"still here").await.unwrap();
     spliced.socket.shutdown().await.unwrap();
-    assert_eq!(soon(spliced.receive.read_to_end(100)).await.unwrap(), b"still here");
+    assert_eq!(soon(to_end(&mut spliced.receive, 100)).await.unwrap(), b"still here");
 
-    let mut spliced = Spliced::start().await;
+    let mut spliced = Spliced::start(transport).await;
     spliced.socket.shutdown().await.unwrap();
-    assert!(soon(spliced.receive.read_to_end(100)).await.unwrap().is_empty());
+    assert!(soon(to_end(&mut spliced.receive, 100)).await.unwrap().is_empty());
     spliced.send.write_all(b"late").await.unwrap();
     spliced.send.finish().unwrap();
     soon(spliced.socket.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(rest, b"late");
 }
 
-#[tokio::test]
-async fn a_viewer_who_leaves_is_felt_at_the_origin_within_a_tenth_of_a_second() {
-    let viewer = VarInt::from_u32(ResetCode::CancelledByViewer.code().into());
+async fn a_viewer_who_leaves_is_felt_at_the_origin_within_a_tenth_of_a_second(transport: Transport) {
     for only_the_answer in [false, true] {
         within_a_tenth_of_a_second(async || {
-            let mut spliced = Spliced::start().await;
+            let mut spliced = Spliced::start(transport).await;
             let began = Instant::now();
-            spliced.receive.stop(viewer).unwrap();
+            spliced.receive.stop(ResetCode::CancelledByViewer);
             if !only_the_answer {
-                spliced.send.reset(viewer).unwrap();
+                spliced.send.reset(ResetCode::CancelledByViewer);
             }
             let felt = soon(spliced.socket.read_u8()).await.unwrap_err();
             assert_eq!(felt.kind(), std::io::ErrorKind::ConnectionReset);
@@ -166,47 +166,43 @@ async fn a_viewer_who_leaves_is_felt_at_the_origin_within_a_tenth_of_a_second() 
     }
 }
 
-#[tokio::test]
-async fn an_upload_that_is_cut_off_is_no_clean_end_for_the_origin() {
-    let mut spliced = Spliced::start().await;
+async fn an_upload_that_is_cut_off_is_no_clean_end_for_the_origin(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     spliced.send.write_all(b"half").await.unwrap();
     soon(spliced.socket.read_exact(&mut [0; 4])).await.unwrap();
-    spliced.send.reset(VarInt::from_u32(1)).unwrap();
+    spliced.send.reset(ResetCode::CancelledByViewer);
     let felt = soon(spliced.socket.read_u8()).await.unwrap_err();
     assert_eq!(felt.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-#[tokio::test]
-async fn an_origin_that_breaks_off_is_a_reset_for_the_viewer_within_a_tenth_of_a_second() {
+async fn an_origin_that_breaks_off_is_a_reset_for_the_viewer_within_a_tenth_of_a_second(transport: Transport) {
     within_a_tenth_of_a_second(async || {
-        let mut spliced = Spliced::start().await;
+        let mut spliced = Spliced::start(transport).await;
         spliced.socket.write_all(b"half").await.unwrap();
         soon(spliced.receive.read_exact(&mut [0; 4])).await.unwrap();
         let began = Instant::now();
         spliced.socket.set_zero_linger().unwrap();
         drop(spliced.socket);
-        let felt = soon(spliced.receive.read_to_end(10)).await.unwrap_err();
-        let code = VarInt::from_u32(ResetCode::OriginFailed.code().into());
-        assert_eq!(felt, ReadToEndError::Read(ReadError::Reset(code)));
+        let felt = soon(to_end(&mut spliced.receive, 10)).await.unwrap_err();
+        let code = ResetCode::OriginFailed.code().into();
+        assert_eq!(felt, ReadError::Reset(code));
         began.elapsed()
     })
     .await;
 }
 
-#[tokio::test]
-async fn a_pooled_connection_that_is_let_go_ends_in_order_at_the_origin() {
-    let mut spliced = Spliced::start().await;
+async fn a_pooled_connection_that_is_let_go_ends_in_order_at_the_origin(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     // As an edge does it that drops an idle connection.
     spliced.send.finish().unwrap();
-    spliced.receive.stop(VarInt::from_u32(0)).unwrap();
+    spliced.receive.let_go();
     let mut rest = Vec::new();
     soon(spliced.socket.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty());
 }
 
-#[tokio::test]
-async fn a_lost_tunnel_frees_the_origin_and_no_stream_is_left() {
-    let mut spliced = Spliced::start().await;
+async fn a_lost_tunnel_frees_the_origin_and_no_stream_is_left(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     spliced.world.tunnel.close(0);
     assert!(soon(spliced.socket.read_u8()).await.is_err());
     spliced.world.agent.connected().await;
@@ -217,9 +213,8 @@ async fn a_lost_tunnel_frees_the_origin_and_no_stream_is_left() {
 /// splice, and what two kernels hold (the sockets of loopback grow to about 6 MiB).
 const AHEAD: usize = 16 * 1024 * 1024;
 
-#[tokio::test]
-async fn an_origin_that_stops_reading_stops_the_upload() {
-    let mut spliced = Spliced::start().await;
+async fn an_origin_that_stops_reading_stops_the_upload(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     let piece = vec![7; 65_536];
     let mut sent = 0;
     // Writes until nothing is taken for a while.
@@ -241,9 +236,8 @@ async fn an_origin_that_stops_reading_stops_the_upload() {
     assert_eq!(taken, sent);
 }
 
-#[tokio::test]
-async fn a_viewer_who_stops_reading_stops_the_origin_and_no_other_viewer() {
-    let spliced = Spliced::start().await;
+async fn a_viewer_who_stops_reading_stops_the_origin_and_no_other_viewer(transport: Transport) {
+    let spliced = Spliced::start(transport).await;
     let Spliced { world, socket, send: _send, receive: _stalled, _origin } = spliced;
     let (_from, mut to_agent) = socket.into_split();
     let flooding = tokio::spawn(async move {
@@ -264,12 +258,11 @@ async fn a_viewer_who_stops_reading_stops_the_origin_and_no_other_viewer() {
     soon(receive.read_exact(&mut [0; 5])).await.unwrap();
 }
 
-#[tokio::test]
-async fn many_uploads_that_nobody_takes_make_room_for_others() {
+async fn many_uploads_that_nobody_takes_make_room_for_others(transport: Transport) {
     /// More than may stall at once.
     const UPLOADS: usize = 20;
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::start_with(&format!("http://{}", origin.local_addr().unwrap()), |config| {
+    let world = World::start_with(transport, &format!("http://{}", origin.local_addr().unwrap()), |config| {
         config.timings.stalled_upload = Duration::from_millis(200);
     })
     .await;
@@ -290,7 +283,7 @@ async fn many_uploads_that_nobody_takes_make_room_for_others() {
     }
     for _ in 16..UPLOADS {
         let stopped = soon(uploads.join_next()).await.unwrap().unwrap();
-        assert_eq!(stopped, WriteError::Stopped(VarInt::from_u32(ResetCode::Stalled.code().into())));
+        assert_eq!(why(&stopped), WriteError::Stopped(ResetCode::Stalled.code().into()));
     }
     // The others may wait on, and somebody else gets through.
     let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
@@ -303,9 +296,8 @@ async fn many_uploads_that_nobody_takes_make_room_for_others() {
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_origin_that_refuses_the_rest_of_an_upload_may_still_answer() {
-    let mut spliced = Spliced::start().await;
+async fn an_origin_that_refuses_the_rest_of_an_upload_may_still_answer(transport: Transport) {
+    let mut spliced = Spliced::start(transport).await;
     // The answer first, then the end without reading the body: the kernel resets what is sent after it.
     spliced.socket.write_all(b"413").await.unwrap();
     soon(spliced.receive.read_exact(&mut [0; 3])).await.unwrap();
@@ -319,18 +311,17 @@ async fn an_origin_that_refuses_the_rest_of_an_upload_may_still_answer() {
         }
     })
     .await;
-    assert_eq!(cut, WriteError::Stopped(VarInt::from_u32(ResetCode::OriginFailed.code().into())));
+    assert_eq!(why(&cut), WriteError::Stopped(ResetCode::OriginFailed.code().into()));
 }
 
-#[tokio::test]
-async fn what_is_wrong_with_the_origin_is_told_in_one_byte() {
+async fn what_is_wrong_with_the_origin_is_told_in_one_byte(transport: Transport) {
     // Nobody listens.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let world = World::start(&format!("http://{free}")).await;
+    let world = World::start(transport, &format!("http://{free}")).await;
     assert_eq!(status_at(&world, None).await, StreamStatus::OriginRefused.byte());
     world.agent.stopped().await.unwrap();
 
-    let world = World::start("unix:///nonexistent/origin.sock").await;
+    let world = World::start(transport, "unix:///nonexistent/origin.sock").await;
     assert_eq!(status_at(&world, None).await, StreamStatus::OriginUnreachable.byte());
     world.agent.stopped().await.unwrap();
 
@@ -342,14 +333,14 @@ async fn what_is_wrong_with_the_origin_is_told_in_one_byte() {
             let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let world = World::start(&format!("https://localhost:{port}")).await;
+    let world = World::start(transport, &format!("https://localhost:{port}")).await;
     assert_eq!(status_at(&world, None).await, StreamStatus::OriginTls.byte());
     world.agent.stopped().await.unwrap();
 
     // Accepts the connection and then says nothing: TLS never comes.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = mute.local_addr().unwrap().port();
-    let world = World::start_with(&format!("https://localhost:{port}"), |config| {
+    let world = World::start_with(transport, &format!("https://localhost:{port}"), |config| {
         config.timings.origin_connect = Duration::from_millis(100);
     })
     .await;
@@ -357,8 +348,7 @@ async fn what_is_wrong_with_the_origin_is_told_in_one_byte() {
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_origin_that_comes_back_is_noticed_and_reported() {
+async fn an_origin_that_comes_back_is_noticed_and_reported(transport: Transport) {
     use phlix_protocol::native::control::Message;
     let reported = |wanted: bool| {
         move |message| match message {
@@ -367,7 +357,7 @@ async fn an_origin_that_comes_back_is_noticed_and_reported() {
         }
     };
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut world = World::start(&format!("http://{address}")).await;
+    let mut world = World::start(transport, &format!("http://{address}")).await;
     soon(world.tunnel.hear_until(reported(false))).await;
     let origin = TcpListener::bind(address).await.unwrap();
     world.agent.event(|event| matches!(event, Event::OriginUp).then_some(())).await;
@@ -376,10 +366,9 @@ async fn an_origin_that_comes_back_is_noticed_and_reported() {
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn streams_that_may_not_pass_are_told_so() {
+async fn streams_that_may_not_pass_are_told_so(transport: Transport) {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::start(&format!("http://{}", origin.local_addr().unwrap())).await;
+    let world = World::start(transport, &format!("http://{}", origin.local_addr().unwrap())).await;
     let header = |name: &str, ticket| StreamHeader::http(hub::host(name), ticket);
     let not_allowed = StreamStatus::NotAllowed.byte();
     let good = || Some(world.hub.viewer_ticket(NAME));
@@ -393,30 +382,28 @@ async fn streams_that_may_not_pass_are_told_so() {
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_header_that_is_none_resets_the_stream_and_hurts_nobody() {
+async fn a_header_that_is_none_resets_the_stream_and_hurts_nobody(transport: Transport) {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::start_with(&format!("http://{}", origin.local_addr().unwrap()), |config| {
+    let world = World::start_with(transport, &format!("http://{}", origin.local_addr().unwrap()), |config| {
         config.timings.stream_header = Duration::from_millis(100);
     })
     .await;
-    let code = VarInt::from_u32(ResetCode::Protocol.code().into());
+    let code = ResetCode::Protocol.code().into();
     for bytes in [&b"\xff\xff"[..], b"\0\x02{}", b"\0\x05{\"v\"", b"\0"] {
-        let (mut send, mut receive) = world.tunnel.connection.open_bi().await.unwrap();
+        let (mut send, mut receive) = world.tunnel.link.open().await.unwrap();
         send.write_all(bytes).await.unwrap();
-        let felt = soon(receive.read_to_end(10)).await.unwrap_err();
-        assert_eq!(felt, ReadToEndError::Read(ReadError::Reset(code)), "{bytes:?}");
+        let felt = soon(to_end(&mut receive, 10)).await.unwrap_err();
+        assert_eq!(felt, ReadError::Reset(code), "{bytes:?}");
     }
     assert_eq!(status_at(&world, None).await, 0);
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_unix_socket_is_an_origin_too() {
+async fn a_unix_socket_is_an_origin_too(transport: Transport) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("origin.sock");
     let origin = UnixListener::bind(&path).unwrap();
-    let world = World::start(&format!("unix://{}", path.display())).await;
+    let world = World::start(transport, &format!("unix://{}", path.display())).await;
     let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
     send.write_all(b"?").await.unwrap();
     let mut socket = soon(async {
@@ -431,12 +418,11 @@ async fn a_unix_socket_is_an_origin_too() {
     socket.write_all(b"!").await.unwrap();
     drop(socket);
     assert_eq!(soon(status_of(&mut receive)).await, 0);
-    assert_eq!(soon(receive.read_to_end(10)).await.unwrap(), b"!");
+    assert_eq!(soon(to_end(&mut receive, 10)).await.unwrap(), b"!");
     world.agent.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_https_origin_is_verified_unless_its_owner_says_otherwise() {
+async fn an_https_origin_is_verified_unless_its_owner_says_otherwise(transport: Transport) {
     let folder = tempfile::tempdir().unwrap();
     let certs =
         phlix_certs::dev::DevCerts::load_or_issue(folder.path(), "x.localhost", &[], std::time::SystemTime::now())
@@ -462,16 +448,37 @@ async fn an_https_origin_is_verified_unless_its_owner_says_otherwise() {
             });
         }
     });
-    let world = World::start(&url).await;
+    let world = World::start(transport, &url).await;
     assert_eq!(status_at(&world, None).await, StreamStatus::OriginTls.byte());
     world.agent.stopped().await.unwrap();
 
     for trust in [crate::OriginTls::CaFile(certs.ca_file().to_owned()), crate::OriginTls::Unverified] {
-        let world = World::start_with(&url, |config| config.origin_tls = trust).await;
+        let world = World::start_with(transport, &url, |config| config.origin_tls = trust).await;
         let (mut send, mut receive) = world.tunnel.open(NAME, Some(world.hub.viewer_ticket(NAME))).await;
         send.write_all(b"ping").await.unwrap();
         assert_eq!(soon(status_of(&mut receive)).await, 0);
-        assert_eq!(soon(receive.read_to_end(10)).await.unwrap(), b"ping");
+        assert_eq!(soon(to_end(&mut receive, 10)).await.unwrap(), b"ping");
         world.agent.stopped().await.unwrap();
     }
 }
+
+over_both!(
+    a_claimed_server_answers_a_viewer_through_its_tunnel,
+    many_bytes_arrive_whole_both_ways_at_once,
+    a_half_close_is_passed_on_each_way_and_the_other_half_lives,
+    a_viewer_who_leaves_is_felt_at_the_origin_within_a_tenth_of_a_second,
+    an_upload_that_is_cut_off_is_no_clean_end_for_the_origin,
+    an_origin_that_breaks_off_is_a_reset_for_the_viewer_within_a_tenth_of_a_second,
+    a_pooled_connection_that_is_let_go_ends_in_order_at_the_origin,
+    a_lost_tunnel_frees_the_origin_and_no_stream_is_left,
+    an_origin_that_stops_reading_stops_the_upload,
+    a_viewer_who_stops_reading_stops_the_origin_and_no_other_viewer,
+    many_uploads_that_nobody_takes_make_room_for_others,
+    an_origin_that_refuses_the_rest_of_an_upload_may_still_answer,
+    what_is_wrong_with_the_origin_is_told_in_one_byte,
+    an_origin_that_comes_back_is_noticed_and_reported,
+    streams_that_may_not_pass_are_told_so,
+    a_header_that_is_none_resets_the_stream_and_hurts_nobody,
+    a_unix_socket_is_an_origin_too,
+    an_https_origin_is_verified_unless_its_owner_says_otherwise,
+);
