@@ -33,6 +33,16 @@ pub(crate) fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     found
 }
 
+/// Puts cookies that came in several fields, as HTTP/2 and HTTP/3 may have them, into one (RFC 9113 s.8.2.3).
+pub(crate) fn join(headers: &mut HeaderMap) {
+    let fields: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if fields.len() > 1
+        && let Ok(value) = HeaderValue::from_bytes(&fields.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, value);
+    }
+}
+
 /// Takes our cookies out of a request; what is left stays byte for byte, in one field (RFC 9113 s.8.2.3).
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     let mut left: Vec<u8> = Vec::new();

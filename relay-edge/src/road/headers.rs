@@ -136,6 +136,7 @@ pub(crate) fn for_origin(headers: &mut HeaderMap, viewer: &Viewer<'_>) {
 pub(crate) fn for_hub(headers: &mut HeaderMap, viewer: &Viewer<'_>) {
     strip_hop_by_hop(headers);
     retain(headers, |name| !is_identity(name) || passes_to_hub(name));
+    cookies::join(headers);
     if let Ok(host) = HeaderValue::try_from(viewer.host) {
         headers.insert(HOST, host);
     }
@@ -324,6 +325,14 @@ mod tests {
         ]);
         from_origin(&mut headers);
         assert_eq!(headers, map(&[("content-length", "3"), ("etag", "\"x\""), ("set-cookie", "a=1")]));
+    }
+
+    #[test]
+    fn cookies_in_crumbs_reach_the_hub_in_one_field() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "__Host-phlix-s=x"), ("cookie", "b=2; c=3")]);
+        for_hub(&mut headers, &viewer());
+        let cookies: Vec<_> = headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; __Host-phlix-s=x; b=2; c=3"]);
     }
 
     #[test]
