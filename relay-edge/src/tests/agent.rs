@@ -1,25 +1,28 @@
-//! An agent: dials, proves, serves streams.
+//! An agent: dials over QUIC or WebSocket, proves, serves streams.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::BytesMut;
+use phlix_link::{Link, RecvStream, SendStream, Side, Transport};
 use phlix_protocol::b64;
 use phlix_protocol::ids::{EdgeId, InstanceId, ServerId, TunnelId};
 use phlix_protocol::keys::SigningKey;
 use phlix_protocol::native::control::{
-    AgentInfo, Decoder, Hello, Message, Proof, Received, RefusedCode, Welcome, encode,
+    AgentInfo, Binding, Decoder, Hello, Message, Proof, Received, RefusedCode, Welcome, encode,
 };
 use phlix_protocol::native::proof::{ChannelBinding, proof_input};
 use phlix_protocol::native::stream::{ResetCode, StreamHeader};
-use phlix_protocol::native::{ALPN, EXPORTER_LABEL};
+use phlix_protocol::native::{ALPN, EXPORTER_LABEL, WEBSOCKET_PATH, WEBSOCKET_PROTOCOL};
 use phlix_protocol::token::{self, Presence, TunnelTicket};
+use phlix_protocol::ws::handshake;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::hub::Hub;
 use super::world::Trust;
-use crate::{clock, random};
+use crate::{Addresses, clock, random};
 
 /// What an agent does with a stream.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,18 @@ pub(super) struct Introduction {
     pub(super) key: SigningKey,
     /// Spoils the signature.
     pub(super) spoil: bool,
+    /// Signs for a connection that is bound to nothing, whatever the challenge says.
+    pub(super) unbound: bool,
+    pub(super) by: By,
+}
+
+/// How an agent comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Quic,
+    WebSocket,
+    /// To the plain port, as a proxy that has taken TLS off.
+    Proxy,
 }
 
 impl Introduction {
@@ -49,22 +64,21 @@ impl Introduction {
             agent: AgentInfo { version: "0".into(), os: "test".into(), arch: "test".into() },
             caps: Vec::new(),
         };
-        Self { hello, key: key.clone(), spoil: false }
+        Self { hello, key: key.clone(), spoil: false, unbound: false, by: By::Quic }
     }
 }
 
 pub(super) struct Agent {
-    pub(super) connection: quinn::Connection,
+    pub(super) link: Link,
     pub(super) welcome: Welcome,
     control: Control,
     key: SigningKey,
     headers: Arc<Mutex<Vec<StreamHeader>>>,
-    _endpoint: quinn::Endpoint,
 }
 
 pub(super) struct Control {
-    pub(super) send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    pub(super) send: SendStream,
+    recv: RecvStream,
     decoder: Decoder,
 }
 
@@ -95,8 +109,47 @@ pub(super) async fn dial(
     Ok((endpoint, connection))
 }
 
-pub(super) async fn control(connection: &quinn::Connection) -> Control {
-    let (send, recv) = connection.open_bi().await.unwrap();
+/// Dials over TLS and asks for a tunnel at `host`; the edge's status where it grants none.
+pub(super) async fn dial_websocket(edge: SocketAddr, trust: &Trust, host: &str) -> Result<Link, u16> {
+    let mut tls = trust.client();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let socket = TcpStream::connect(edge).await.unwrap();
+    let name = "hub.localhost".try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap();
+    let exporter = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).unwrap();
+    upgrade(stream, host, &[], Some(exporter)).await
+}
+
+/// Asks for a tunnel on a connection.
+pub(super) async fn upgrade<S>(
+    mut stream: S,
+    host: &str,
+    fields: &[(&str, &str)],
+    exporter: Option<[u8; 32]>,
+) -> Result<Link, u16>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let key = handshake::key(random::bytes());
+    let ask = handshake::request(WEBSOCKET_PATH, host, &key, Some(WEBSOCKET_PROTOCOL), fields).unwrap();
+    stream.write_all(&ask).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = BytesMut::new();
+    loop {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the edge answers");
+        match handshake::check_response(&answer, &key, Some(WEBSOCKET_PROTOCOL)) {
+            Ok(None) => {}
+            Ok(Some(head)) => {
+                return Ok(Link::websocket(stream, Side::Agent, answer.split_off(head), exporter, random::bytes));
+            }
+            Err(handshake::HandshakeError::Status(status)) => return Err(status),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub(super) async fn control(link: &Link) -> Control {
+    let (send, recv) = link.open_control().await.unwrap();
     let mut decoder = Decoder::new();
     decoder.established();
     Control { send, recv, decoder }
@@ -105,15 +158,26 @@ pub(super) async fn control(connection: &quinn::Connection) -> Control {
 impl Agent {
     /// Opens a tunnel; the edge's refusal otherwise.
     pub(super) async fn open(
-        edge: SocketAddr,
+        at: Addresses,
         edge_id: EdgeId,
         edge_key: &SigningKey,
         trust: &Trust,
         introduction: Introduction,
         serve: Serve,
     ) -> Result<Self, Option<RefusedCode>> {
-        let (endpoint, connection) = dial(edge, trust, &[ALPN]).await.map_err(|_| None)?;
-        let mut control = control(&connection).await;
+        let link = match introduction.by {
+            By::Quic => {
+                let (endpoint, connection) = dial(at.tls, trust, &[ALPN]).await.map_err(|_| None)?;
+                Link::quic_dialled(endpoint, connection, 1 << 20)
+            }
+            By::WebSocket => dial_websocket(at.tls, trust, "hub.localhost").await.map_err(|_| None)?,
+            By::Proxy => {
+                let stream = TcpStream::connect(at.http.unwrap()).await.unwrap();
+                let fields = [("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-Proto", "https")];
+                upgrade(stream, "hub.localhost", &fields, None).await.map_err(|_| None)?
+            }
+        };
+        let mut control = control(&link).await;
         let hello = encode(&Message::Hello(introduction.hello));
         control.send.write_all(&hello).await.map_err(|_| None)?;
 
@@ -128,9 +192,13 @@ impl Agent {
         let signed = phlix_protocol::native::proof::challenge_input(edge_id, &nonce, challenge.binding);
         assert!(edge_key.public().verifies(&signed, &b64::decode(&challenge.signature).unwrap()));
 
-        let mut exported = [0; 32];
-        connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").unwrap();
-        let transcript = proof_input(&hello[4..], &challenged.json, ChannelBinding::Exporter(exported));
+        let bound = match link.exporter().filter(|_| !introduction.unbound) {
+            Some(exported) => ChannelBinding::Exporter(exported),
+            None => ChannelBinding::None,
+        };
+        let expected = if introduction.by == By::Proxy { Binding::None } else { Binding::Exporter };
+        assert_eq!(challenge.binding, expected);
+        let transcript = proof_input(&hello[4..], &challenged.json, bound);
         let mut signature = introduction.key.sign(&transcript);
         if introduction.spoil {
             signature[7] ^= 1;
@@ -144,8 +212,11 @@ impl Agent {
             other => panic!("expected welcome: {other:?}"),
         };
         let headers = Arc::default();
-        tokio::spawn(serve_streams(connection.clone(), serve, Arc::clone(&headers)));
-        Ok(Self { connection, welcome, control, key: introduction.key, headers, _endpoint: endpoint })
+        if link.transport() == Transport::WebSocket {
+            link.set_max_streams(100);
+        }
+        tokio::spawn(serve_streams(link.clone(), serve, Arc::clone(&headers)));
+        Ok(Self { link, welcome, control, key: introduction.key, headers })
     }
 
     pub(super) async fn say(&mut self, message: &Message) {
@@ -174,16 +245,13 @@ impl Agent {
     }
 
     /// Why the edge closed the connection.
-    pub(super) async fn closed(&self) -> Option<u64> {
-        match self.connection.closed().await {
-            quinn::ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
-            _ => None,
-        }
+    pub(super) async fn closed(&self) -> Option<u32> {
+        self.link.closed().await.code()
     }
 }
 
-async fn serve_streams(connection: quinn::Connection, serve: Serve, headers: Arc<Mutex<Vec<StreamHeader>>>) {
-    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+async fn serve_streams(link: Link, serve: Serve, headers: Arc<Mutex<Vec<StreamHeader>>>) {
+    while let Ok((mut send, mut recv)) = link.accept().await {
         let headers = Arc::clone(&headers);
         tokio::spawn(async move {
             let mut length = [0; 2];
@@ -195,7 +263,7 @@ async fn serve_streams(connection: quinn::Connection, serve: Serve, headers: Arc
                 Serve::Status(byte) => {
                     send.write_all(&[byte]).await.ok()?;
                     send.finish().ok()?;
-                    send.stopped().await.ok()?;
+                    send.stopped().await;
                 }
                 Serve::Origin(origin) => {
                     let stream = TcpStream::connect(origin).await.ok()?;
@@ -208,7 +276,7 @@ async fn serve_streams(connection: quinn::Connection, serve: Serve, headers: Arc
     }
 }
 
-async fn splice(mut send: quinn::SendStream, mut recv: quinn::RecvStream, stream: TcpStream) {
+async fn splice(mut send: SendStream, mut recv: RecvStream, stream: TcpStream) {
     let (mut from_origin, mut to_origin) = stream.into_split();
     let down = async {
         let mut buffer = vec![0; 64 * 1024];
@@ -234,7 +302,7 @@ async fn splice(mut send: quinn::SendStream, mut recv: quinn::RecvStream, stream
                 }
                 Ok(read) => send.write_all(&buffer[..read]).await.map_err(drop)?,
                 Err(_) => {
-                    let _ = send.reset((ResetCode::OriginFailed as u32).into());
+                    send.reset(ResetCode::OriginFailed);
                     return Err(());
                 }
             }

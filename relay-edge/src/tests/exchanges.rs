@@ -323,7 +323,7 @@ async fn an_offline_server_is_a_503_at_once() {
 
     let agent = world.tunnel().await;
     assert_eq!(viewer.fetch(bare(world.get("/x"))).await.status, 200);
-    agent.connection.close(0_u32.into(), b"");
+    agent.link.close(0, "");
     super::world::until(async || viewer.fetch(bare(world.get("/x"))).await.code() == "server.offline").await;
 }
 

@@ -12,4 +12,5 @@ mod rights;
 mod tunnels;
 mod upgrades;
 mod viewer;
+mod websocket;
 mod world;

@@ -199,7 +199,7 @@ impl World {
 }
 
 fn die(agent: Agent) {
-    agent.connection.close(0_u32.into(), b"");
+    agent.link.close(0, "");
 }
 
 /// An answer as it is read.

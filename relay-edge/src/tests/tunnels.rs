@@ -1,5 +1,6 @@
 //! Tunnels: whom the edge lets in, and when it lets go.
 
+use phlix_link::Link;
 use phlix_protocol::ids::{InstanceId, ServerId, TunnelId};
 use phlix_protocol::keys::SigningKey;
 use phlix_protocol::native::close;
@@ -49,7 +50,7 @@ async fn a_presence_of_another_tunnel_closes_this_one() {
     let mut agent = world.tunnel().await;
     let statement = agent.statement(world.server, TunnelId::new(random::uuid()));
     agent.say(&statement).await;
-    assert_eq!(agent.closed().await, Some(close::PROTOCOL.into()));
+    assert_eq!(agent.closed().await, Some(close::PROTOCOL));
     assert!(world.hub.presence().iter().all(|report| report.opened.is_empty()));
 }
 
@@ -129,13 +130,13 @@ async fn a_newer_tunnel_takes_over_and_a_third_installation_is_refused() {
     let first = world.introduce(of(instance, 0), serve).await.unwrap();
     let beside = world.introduce(of(instance, 1), serve).await.unwrap();
     let newer = world.introduce(of(instance, 0), serve).await.unwrap();
-    assert_eq!(first.closed().await, Some(close::REPLACED.into()));
+    assert_eq!(first.closed().await, Some(close::REPLACED));
 
     let other = world.introduce(of(InstanceId::new(random::uuid()), 0), serve).await.unwrap();
     let third = world.introduce(of(InstanceId::new(random::uuid()), 0), serve).await;
     assert_eq!(third.err(), Some(Some(RefusedCode::OverLimit)));
     for agent in [&beside, &newer, &other] {
-        assert_eq!(agent.connection.close_reason(), None);
+        assert_eq!(agent.link.close_reason(), None);
     }
     // The newest one gets what comes.
     assert_eq!(world.h1(NAME).await.fetch(bare(world.get("/hello"))).await.status, 200);
@@ -149,8 +150,8 @@ async fn a_flood_before_welcome_is_not_read() {
     let nonsense = [&20_u32.to_be_bytes()[..], b"{\"type\":\"hello\",    }"].concat();
     let early = phlix_protocol::native::control::encode(&Message::Proof(Proof { signature: "x".into() }));
     for says in [over_long, nonsense, early] {
-        let (_endpoint, connection) = dial(world.udp(), &world.trust, &[phlix_protocol::native::ALPN]).await.unwrap();
-        let mut control = control(&connection).await;
+        let (endpoint, connection) = dial(world.udp(), &world.trust, &[phlix_protocol::native::ALPN]).await.unwrap();
+        let mut control = control(&Link::quic_dialled(endpoint, connection.clone(), 1 << 20)).await;
         control.send.write_all(&says).await.unwrap();
         match connection.closed().await {
             quinn::ConnectionError::ApplicationClosed(closed) => assert_eq!(closed.error_code, close::PROTOCOL.into()),
@@ -178,13 +179,13 @@ async fn a_flood_after_welcome_closes_the_tunnel() {
     let report = Message::Report(phlix_protocol::native::control::Report::default());
     let wire = phlix_protocol::native::control::encode(&report).repeat(500);
     agent.say_raw(&wire).await;
-    assert_eq!(agent.closed().await, Some(close::PROTOCOL.into()));
+    assert_eq!(agent.closed().await, Some(close::PROTOCOL));
 }
 
 #[tokio::test]
 async fn foreign_protocols_are_refused_and_do_no_harm() {
     let world = World::start().await;
-    for alpn in [&[&b"nope"[..]][..], &[b"h3"], &[]] {
+    for alpn in [&[&b"nope"[..]][..], &[]] {
         assert!(dial(world.udp(), &world.trust, alpn).await.is_err());
     }
     // No QUIC at all.
@@ -217,13 +218,13 @@ async fn a_withdrawn_server_or_generation_loses_its_tunnel_at_once() {
     let world = World::start().await;
     let agent = world.tunnel().await;
     world.hub.announce(Change::Generation { generation: Generation { server_id: world.server, least: 2 } });
-    assert_eq!(agent.closed().await, Some(close::REVOKED.into()));
+    assert_eq!(agent.closed().await, Some(close::REVOKED));
     assert_eq!(refused(&world, world.introduction()).await, Some(RefusedCode::Unauthorized));
 
     let world = World::start().await;
     let agent = world.tunnel().await;
     world.hub.revoke(Selector::Server(world.server));
-    assert_eq!(agent.closed().await, Some(close::REVOKED.into()));
+    assert_eq!(agent.closed().await, Some(close::REVOKED));
     assert_eq!(refused(&world, world.introduction()).await, Some(RefusedCode::Unauthorized));
 }
 
@@ -256,5 +257,5 @@ async fn another_servers_ticket_closes_the_tunnel() {
     let mut agent = world.tunnel().await;
     let other = world.hub.tunnel_ticket(ServerId::new(random::uuid()), &world.server_key, &[]);
     agent.say(&Message::Ticket(Ticket { ticket: token::sign(&other, &world.hub.key) })).await;
-    assert_eq!(agent.closed().await, Some(close::PROTOCOL.into()));
+    assert_eq!(agent.closed().await, Some(close::PROTOCOL));
 }

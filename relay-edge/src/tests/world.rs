@@ -128,7 +128,7 @@ impl World {
         introduction: Introduction,
         serve: Serve,
     ) -> Result<Agent, Option<RefusedCode>> {
-        Agent::open(self.udp(), self.edge_id, &self.edge_key, &self.trust, introduction, serve).await
+        Agent::open(self.at, self.edge_id, &self.edge_key, &self.trust, introduction, serve).await
     }
 
     pub(super) fn udp(&self) -> SocketAddr {
