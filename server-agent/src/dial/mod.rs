@@ -152,12 +152,24 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
         let wait = match outcome {
             Outcome::Moving => continue,
             Outcome::Stopped => break,
-            Outcome::Down { reason, lived, retry_after } => {
+            // Found dead after seconds of silence: a viewer waits, and the other transport may do.
+            Outcome::DeadPath { reason } => {
+                shared.board.change(|status| {
+                    status.stage = Stage::Connecting;
+                    status.trouble = Some(reason.clone());
+                });
+                shared.tell(Event::Disconnected { reason, retry_in: Duration::ZERO });
+                continue;
+            }
+            Outcome::Down { reason, lived, wait } => {
                 if lived.is_some_and(|lived| lived >= shared.config.timings.settled) {
                     backoff.reset();
                 }
-                let wait = backoff.next(random::fraction());
-                let wait = retry_after.map_or(wait, |after| after.min(LONGEST_RETRY_AFTER).max(wait));
+                let wait = match wait {
+                    Wait::NotAtAll => Duration::ZERO,
+                    Wait::Backoff => backoff.next(random::fraction()),
+                    Wait::AtLeast(after) => after.min(LONGEST_RETRY_AFTER).max(backoff.next(random::fraction())),
+                };
                 shared.board.change(|status| {
                     status.stage = Stage::Connecting;
                     status.trouble = Some(reason.clone());
@@ -190,8 +202,17 @@ enum Outcome {
     Moving,
     /// The agent is being stopped.
     Stopped,
+    /// The tunnel moved no bytes any more.
+    DeadPath { reason: String },
     /// `lived` is how long there was a tunnel.
-    Down { reason: String, lived: Option<Duration>, retry_after: Option<Duration> },
+    Down { reason: String, lived: Option<Duration>, wait: Wait },
+}
+
+/// Before the next tunnel is tried.
+enum Wait {
+    NotAtAll,
+    Backoff,
+    AtLeast(Duration),
 }
 
 /// Opens a tunnel and stays with it until it ends or drains.
@@ -204,7 +225,7 @@ async fn one_tunnel(
 ) -> Outcome {
     let Some(edge) = order.next(&credentials.edges) else {
         let reason = "the hub has no edge for this server".to_owned();
-        return Outcome::Down { reason, lived: None, retry_after: None };
+        return Outcome::Down { reason, lived: None, wait: Wait::Backoff };
     };
     let label = reach::name_of(edge).to_owned();
     let connected = match connect(shared, credentials, edge, form).await {
@@ -216,7 +237,8 @@ async fn one_tunnel(
             tracing::debug!(edge.id = %edge.id, %error, "no tunnel");
             order.failed();
             let reason = format!("edge {label}: {error}");
-            return Outcome::Down { reason, lived: None, retry_after: error.retry_after() };
+            let wait = error.retry_after().map_or(Wait::Backoff, Wait::AtLeast);
+            return Outcome::Down { reason, lived: None, wait };
         }
     };
     let since = Instant::now();
@@ -251,11 +273,14 @@ async fn one_tunnel(
             Outcome::Moving
         }
         Ok(Left::Closed { reason, dead }) => {
+            let reason = format!("edge {label}: {reason}");
             if dead {
                 form.failed(transport, tokio::time::Instant::now());
+                return Outcome::DeadPath { reason };
             }
-            let reason = format!("edge {label}: {reason}");
-            Outcome::Down { reason, lived: Some(since.elapsed()), retry_after: None }
+            // A path took its time to die, and another one waits.
+            let wait = if dead { Wait::NotAtAll } else { Wait::Backoff };
+            Outcome::Down { reason, lived: Some(since.elapsed()), wait }
         }
         // The task ended without a word: only where everything ends.
         Err(_) => Outcome::Stopped,
