@@ -81,6 +81,8 @@ impl Http3 {
         budget.refill(at);
         budget.earn(Glitch::Window, since(|counts| counts.bytes_out) / 512);
         budget.earn(Glitch::Ack, 2 * since(|counts| counts.datagrams_out));
+        // Whoever receives much has its acknowledgements acknowledged by PING (RFC 9000 s.13.2.4).
+        budget.earn(Glitch::Ping, since(|counts| counts.datagrams_out));
         // A frame with as many bytes as `SMALL` is paid for by its bytes.
         budget.earn(Glitch::SmallData, since(|counts| counts.bytes_in) / u64::from(SMALL));
         budget.take(Glitch::Reset, since(|counts| counts.resets))?;
@@ -122,7 +124,7 @@ mod tests {
         let honest = |n: u64| Counts {
             // Half a second of a download at 1 Gbit/s, and of an upload at 100 Mbit/s.
             resets: 20 * n,
-            pings: 5 * n,
+            pings: 25_000 * n,
             windows: 4000 * n,
             paths: 2 * n,
             blocked: 30 * n,
@@ -139,7 +141,7 @@ mod tests {
         };
         assert_eq!(run(&honest), None);
         assert_eq!(run(&|n| Counts { resets: 300 * n, ..honest(n) }), Some(Glitch::Reset));
-        assert_eq!(run(&|n| Counts { pings: 5000 * n, ..honest(n) }), Some(Glitch::Ping));
+        assert_eq!(run(&|n| Counts { pings: 5000 * n, ..Counts::default() }), Some(Glitch::Ping));
         assert_eq!(run(&|n| Counts { paths: 100 * n, ..honest(n) }), Some(Glitch::Path));
         assert_eq!(run(&|n| Counts { acks: 5000 * n, ..Counts::default() }), Some(Glitch::Ack));
         assert_eq!(run(&|n| Counts { windows: 5000 * n, ..Counts::default() }), Some(Glitch::Window));

@@ -88,7 +88,7 @@ impl Glitch {
             Self::Reset | Self::MadeReset => (100.0, 400.0),
             // Said once, and once more in answer to ours.
             Self::Settings => (10.0, 50.0),
-            // Go's client sends one with each reset; estimators of bandwidth one per round trip.
+            // Go's client sends one with each reset. Beyond those that are earned by what we send.
             Self::Ping => (100.0, 400.0),
             // Browsers send one or two per request.
             Self::Priority => (500.0, 2000.0),
