@@ -76,7 +76,8 @@ impl Agents {
                 return refused(StatusCode::BAD_REQUEST, "Not the handshake of a tunnel.\n");
             }
         };
-        let address = caller(request.headers(), visit.peer, matches!(visit.door, Door::Tls(_)), &self.config.trusted_proxies);
+        let address =
+            caller(request.headers(), visit.peer, matches!(visit.door, Door::Tls(_)), &self.config.trusted_proxies);
         let Some(place) = self.unproven.enter(address.address) else {
             self.metrics.connections_refused.inc();
             return refused(StatusCode::SERVICE_UNAVAILABLE, "Too many strangers at this door.\n");

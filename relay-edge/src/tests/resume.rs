@@ -452,7 +452,7 @@ async fn a_viewer_who_leaves_ends_the_wait() {
         let mut reading = Reading::begin(&mut viewer, bare(world.get("/film"))).await;
         reading.to(HOLDS.holds_after).await;
         die(agent);
-        until(async || world.metric("phlix_edge_tunnels_open").await == "0").await;
+        until(async || world.metric("phlix_edge_tunnels_open{transport=\"quic\"}").await == "0").await;
         assert_eq!(world.metric("phlix_edge_requests_active").await, "1");
         let left = Instant::now();
         drop((reading, viewer));
@@ -477,7 +477,7 @@ async fn a_right_withdrawn_during_the_wait_ends_it() {
         let mut reading = Reading::begin(&mut viewer, bare(request)).await;
         reading.to(HOLDS.holds_after).await;
         die(agent);
-        until(async || world.metric("phlix_edge_tunnels_open").await == "0").await;
+        until(async || world.metric("phlix_edge_tunnels_open{transport=\"quic\"}").await == "0").await;
         let withdrawn = Instant::now();
         world.hub.revoke(Selector::Sub(ticket.sub));
         assert_eq!(reading.end().await, None);
@@ -496,7 +496,7 @@ async fn at_an_open_name_both_words_count_again() {
         reading.to(HOLDS.holds_after).await;
         let cinema = Cinema::shows(GOOD).await;
         die(agent);
-        until(async || world.metric("phlix_edge_tunnels_open").await == "0").await;
+        until(async || world.metric("phlix_edge_tunnels_open{transport=\"quic\"}").await == "0").await;
         let closed = Instant::now();
         let mut names = [(NAME, Access::Protected), (OPEN, Access::Open)];
         match closed_by {
@@ -581,7 +581,7 @@ async fn a_request_whose_tunnel_dies_before_the_head_is_asked_again_if_it_may_be
                 assert_eq!((answer.status, answer.code().as_str()), (503, "server.offline"), "{method}");
                 continue;
             }
-            until(async || world.metric("phlix_edge_tunnels_open").await == "0").await;
+            until(async || world.metric("phlix_edge_tunnels_open{transport=\"quic\"}").await == "0").await;
             let agent = world.tunnel_to_cinema(&cinema).await;
             let answer = asking.await.unwrap();
             assert_eq!(answer.status, 200, "{method}");
@@ -619,7 +619,7 @@ async fn a_right_withdrawn_before_the_head_ends_the_wait_too() {
     let asking = tokio::spawn(async move { viewer.fetch(request).await });
     until(async || !silent.asked().is_empty()).await;
     die(agent);
-    until(async || world.metric("phlix_edge_tunnels_open").await == "0").await;
+    until(async || world.metric("phlix_edge_tunnels_open{transport=\"quic\"}").await == "0").await;
     let withdrawn = Instant::now();
     world.hub.revoke(Selector::Jti(ticket.jti));
     let answer = asking.await.unwrap();

@@ -16,10 +16,10 @@ use phlix_protocol::native::proof::{ChannelBinding, challenge_input, proof_input
 use phlix_protocol::native::stream::StreamHeader;
 use phlix_protocol::native::{ALPN, EXPORTER_LABEL, WEBSOCKET_PROTOCOL};
 use phlix_protocol::token::{self, EdgeEntry, Limits, TunnelTicket};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::Endpoint;
-use rustls::sign::SingleCertAndKey;
 use phlix_protocol::ws::handshake;
+use quinn::Endpoint;
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

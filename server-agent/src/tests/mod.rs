@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AgentError, Config, Event, Origin};
 use crate::config::Transport as Pinned;
+use crate::{AgentError, Config, Event, Origin};
 use edge::{EdgeTunnel, FakeEdge, Manner};
 use hub::FakeHub;
 

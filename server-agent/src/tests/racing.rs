@@ -89,8 +89,7 @@ async fn a_path_that_swallows_large_datagrams_is_left_for_the_other_transport() 
     hub.bend().edges = vec![entry];
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut config =
-        config(&hub, format!("http://{}", origin.local_addr().unwrap()).parse().unwrap(), folder.path());
+    let mut config = config(&hub, format!("http://{}", origin.local_addr().unwrap()).parse().unwrap(), folder.path());
     config.timings.dead_path = Duration::from_secs(2);
     let mut agent = Agent::start(config);
     let tunnel = soon(edge.tunnel()).await;
@@ -143,11 +142,9 @@ async fn a_proxy_that_wants_a_password_and_one_that_is_excepted() {
 
 #[tokio::test]
 async fn a_proof_is_bound_to_nothing_for_a_marked_edge_over_websocket_alone() {
-    for (marked, transport, opens) in [
-        (true, Transport::WebSocket, true),
-        (false, Transport::WebSocket, false),
-        (true, Transport::Quic, false),
-    ] {
+    for (marked, transport, opens) in
+        [(true, Transport::WebSocket, true), (false, Transport::WebSocket, false), (true, Transport::Quic, false)]
+    {
         let hub = FakeHub::start().await;
         let edge = FakeEdge::start(Manner::Unbound);
         let mut entry = edge.entry();
