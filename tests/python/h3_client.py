@@ -193,7 +193,7 @@ async def socket(viewer, args, url, headers):
             if got["status"] != 200:
                 return got
             say(wanted[0])
-        if isinstance(event, DataReceived):
+        if isinstance(event, DataReceived) and event.data:
             frames.receive_data(event.data)
             for message in frames.events():
                 if isinstance(message, (TextMessage, BytesMessage)):

@@ -18,6 +18,7 @@ pub struct Agent {
     hub_url: String,
     origin: String,
     extra: Vec<String>,
+    env: Vec<(String, String)>,
     folder: tempfile::TempDir,
 }
 
@@ -29,12 +30,18 @@ impl Agent {
 
     /// As [`Agent::start`], with more arguments.
     pub fn start_with(hub_url: &str, origin: &str, extra: &[&str]) -> Self {
+        Self::start_in(hub_url, origin, extra, &[])
+    }
+
+    /// As [`Agent::start_with`], with variables of the environment.
+    pub fn start_in(hub_url: &str, origin: &str, extra: &[&str], env: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("phlix-agent").tempdir().unwrap();
         let mut agent = Self {
             process: None,
             hub_url: hub_url.to_owned(),
             origin: origin.to_owned(),
             extra: extra.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             folder,
         };
         agent.start_again();
@@ -52,7 +59,8 @@ impl Agent {
             .arg(self.folder.path().join("state"))
             .arg("--ready-file")
             .arg(self.ready_file())
-            .args(&self.extra);
+            .args(&self.extra)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn("agent", self.folder.path(), &mut command));
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::json;
 use url::Url;
 
@@ -44,8 +45,13 @@ impl World {
 
     /// The same with more arguments for the agent.
     pub async fn with_agent(hub: Hub, origin: &str, extra: &[&str]) -> Self {
+        let agent = Agent::start_with(&hub.ready().public_url, origin, extra);
+        Self::of(hub, agent).await
+    }
+
+    /// The same with an agent that is there, to be claimed.
+    pub async fn of(hub: Hub, mut agent: Agent) -> Self {
         let owner = hub.api().register("owner").await;
-        let mut agent = Agent::start_with(&hub.ready().public_url, origin, extra);
         let server = claim(&owner, &mut agent).await;
         Self { agent, hub, owner, server }
     }
@@ -53,6 +59,19 @@ impl World {
     /// A viewer ticket of the owner's, as programs hold it.
     pub async fn ticket(&self) -> String {
         ticket(&self.owner, &self.server.id).await
+    }
+
+    /// Opens the server's name to everybody, and waits until it is.
+    pub async fn open(&self) {
+        let path = format!("/api/v1/me/servers/{}/names/{}", self.server.id, self.server.host);
+        self.owner.call(Method::PUT, &path, Some(&json!({ "access": "open" }))).await.expect(200);
+        // The agent must hear it from the hub before it believes the edge: a moment.
+        until("the name is open", Duration::from_secs(20), || async {
+            let mut viewer = self.viewer(Protocol::H1).await;
+            let status = viewer.get("/", &[]).await.status();
+            (status != 401 && status != 403 && status != 502).then_some(())
+        })
+        .await;
     }
 
     /// A connection to the server's name.

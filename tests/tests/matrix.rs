@@ -18,7 +18,7 @@ use phlix_tests::database::Database;
 use phlix_tests::hub::Hub;
 use phlix_tests::origin::home::{self, Home};
 use phlix_tests::viewer::{self, Client, Door, Protocol, empty};
-use phlix_tests::{Engine, World, full_size, gtlsclient, hash, media, on_both_databases, story, until};
+use phlix_tests::{Engine, World, full_size, gtlsclient, hash, media, on_both_databases, story};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -248,8 +248,7 @@ impl Cell<'_> {
         let (path, expected) = (format!("/bytes/{size}"), home::sha256_of_bytes(size));
         let begun = Instant::now();
         if self.protocol == Protocol::H3 {
-            let host = &self.world.server.host;
-            open(self.world, host).await;
+            self.world.open().await;
             let got = gtlsclient::download(&self.door(), &path, Duration::from_secs(300)).await;
             assert_eq!(hash::of_file(got.file()), expected, "{}", got.printed);
         } else {
@@ -259,15 +258,4 @@ impl Cell<'_> {
         }
         println!("       {} MiB in {:?}", size >> 20, begun.elapsed());
     }
-}
-
-/// Opens a name, and waits until it is.
-async fn open(world: &World, host: &str) {
-    let path = format!("/api/v1/me/servers/{}/names/{host}", world.server.id);
-    world.owner.call(Method::PUT, &path, Some(&json!({ "access": "open" }))).await.expect(200);
-    until("the name is open", Duration::from_secs(10), || async {
-        let mut viewer = world.viewer(Protocol::H1).await;
-        (viewer.get("/login", &[]).await.status() == 200).then_some(())
-    })
-    .await;
 }

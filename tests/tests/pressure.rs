@@ -14,6 +14,8 @@ use futures_util::stream;
 use http::Method;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use phlix_tests::database::Database;
+use phlix_tests::hub::Hub;
 use phlix_tests::origin::home::Home;
 use phlix_tests::viewer::{self, Client, Protocol};
 use phlix_tests::{Engine, World, full_size, story};
@@ -82,29 +84,59 @@ async fn uploads_to_an_origin_that_stops_reading() {
     }
 }
 
+/// How many viewers read nothing.
+const STALLED: usize = 64;
+
+/// "Slow readers cost at most 512 KiB each over WebSocket and 2 MiB over QUIC."
+const UNREAD_KIB: [(&str, u64); 2] = [("quic", 2048), ("websocket", 512)];
+
 async fn viewers_who_read_nothing() {
-    const STALLED: usize = 64;
-    let stalled_for = if full_size() { Duration::from_secs(30) } else { Duration::from_secs(6) };
+    let stalled_for = if full_size() { Duration::from_secs(30) } else { Duration::from_secs(5) };
     let home = Home::start();
-    let world = World::start(Engine::Sqlite, &home.url()).await;
+    for (transport, cap) in UNREAD_KIB {
+        for protocol in Protocol::ALL {
+            let hub = Hub::start(Database::fresh(Engine::Sqlite), &[]).await;
+            let mut world = World::with_agent(hub, &home.url(), &["--transport", transport]).await;
+            world.hub.logged(&format!("tunnel opened over {transport}")).await;
+            beside_those_who_read_nothing(&mut world, transport, protocol, cap, stalled_for).await;
+        }
+    }
+}
+
+async fn beside_those_who_read_nothing(
+    world: &mut World,
+    transport: &str,
+    protocol: Protocol,
+    cap: u64,
+    stalled_for: Duration,
+) {
     let ticket = world.ticket().await;
-    let mut viewer = world.viewer(Protocol::H1).await;
+    let mut viewer = world.viewer(protocol).await;
     requests(&mut viewer, &ticket, 100).await;
     let alone = rounds(&mut viewer, &ticket, stalled_for).await;
+    let before = [world.hub.process().resident_kib(), world.agent.process().resident_kib()];
 
     let mut stalled = Vec::new();
     for n in 0..STALLED {
-        let mut client = world.viewer(if n % 2 == 0 { Protocol::H1 } else { Protocol::H2 }).await;
+        let mut client = world.viewer(protocol).await;
         let answer = client.get(&format!("/bytes/{}", 1 << 30), &[(TICKET, &ticket)]).await;
         assert_eq!(answer.status(), 200, "viewer {n}");
         stalled.push((client, answer));
     }
     let beside = rounds(&mut viewer, &ticket, stalled_for).await;
-    println!("p99 alone {alone:?}, beside {STALLED} stalled viewers {beside:?}");
+    let after = [world.hub.process().resident_kib(), world.agent.process().resident_kib()];
+    println!(
+        "{protocol:?} over {transport}: p99 alone {alone:?}, beside {STALLED} stalled viewers {beside:?}; \
+         hub and agent, KiB: {before:?} -> {after:?}"
+    );
     // Two cores carry hub, agent, origin and 65 viewers: below a few of the scheduler's slices, their order would decide.
     // A viewer who waits for credit that others hold waits for seconds.
     let limit = (alone * 2).max(Duration::from_millis(5));
-    assert!(beside <= limit, "p99 rose from {alone:?} to {beside:?}");
+    assert!(beside <= limit, "{protocol:?} over {transport}: p99 rose from {alone:?} to {beside:?}");
+    for (who, (before, after)) in ["hub", "agent"].iter().zip(before.into_iter().zip(after)) {
+        let grown = after.saturating_sub(before);
+        assert!(grown <= cap * STALLED as u64, "{protocol:?} over {transport}: the {who} grew by {grown} KiB");
+    }
     drop(stalled);
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use phlix_certs::dev::DevCerts;
 
+use crate::hub::Hub;
 use crate::process::{Process, clean};
 use crate::until;
 
@@ -35,9 +36,20 @@ impl Nginx {
         let home = new_home();
         let socket = home.path().join("s.sock");
         let listen = format!("unix:{}", socket.display());
-        let process = start(home.path(), root, &listen, || UnixStream::connect(&socket).is_ok()).await;
+        let conf = configuration(home.path(), root, &listen);
+        let process = start(home.path(), &conf, || UnixStream::connect(&socket).is_ok()).await;
         let url = format!("unix://{}", socket.display());
         Self { _process: process.expect("nginx starts"), url, home }
+    }
+
+    /// Terminates TLS at `port` with the hub's own certificate, and speaks plain HTTP to it, as people set it
+    /// up; `None` where somebody else took the port.
+    pub async fn before(hub: &Hub, port: u16) -> Option<Self> {
+        let home = new_home();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let conf = terminating(home.path(), hub, address);
+        let process = start(home.path(), &conf, || TcpStream::connect(address).is_ok()).await?;
+        Some(Self { _process: process, url: format!("https://{address}"), home })
     }
 
     async fn on_a_port(root: &Path, tls: &str, scheme: &str) -> Self {
@@ -48,7 +60,8 @@ impl Nginx {
         for _ in 0..5 {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let listens = || TcpStream::connect(address).is_ok();
-            if let Some(process) = start(home.path(), root, &format!("{address}{tls}"), listens).await {
+            let conf = configuration(home.path(), root, &format!("{address}{tls}"));
+            if let Some(process) = start(home.path(), &conf, listens).await {
                 return Self { _process: process, url: format!("{scheme}://{address}"), home };
             }
         }
@@ -69,9 +82,9 @@ fn new_home() -> tempfile::TempDir {
 }
 
 /// `None` where nginx ends instead of listening.
-async fn start(home: &Path, root: &Path, listen: &str, listens: impl Fn() -> bool) -> Option<Process> {
+async fn start(home: &Path, configuration: &str, listens: impl Fn() -> bool) -> Option<Process> {
     let conf = home.join("nginx.conf");
-    fs::write(&conf, configuration(home, root, listen)).unwrap();
+    fs::write(&conf, configuration).unwrap();
     let mut command = clean("nginx", home);
     command.arg("-c").arg(&conf).arg("-p").arg(home).args(["-e", "stderr"]);
     let mut process = Process::spawn("nginx", home, &mut command);
@@ -86,37 +99,80 @@ async fn start(home: &Path, root: &Path, listen: &str, listens: impl Fn() -> boo
     .then_some(process)
 }
 
-fn free_port() -> u16 {
+/// A port that nobody has at this moment.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
 fn configuration(home: &Path, root: &Path, listen: &str) -> String {
-    let (home, root) = (home.display(), root.display());
-    // One process in the foreground, so that killing it is all. As root nginx would drop to
-    // `nobody`, who may not read a temporary folder.
-    let user = if is_root() { "user root;" } else { "" };
+    let root = root.display();
     let tls = if listen.ends_with(" ssl") {
+        let home = home.display();
         format!("ssl_certificate {home}/dev-leaf.pem; ssl_certificate_key {home}/dev-leaf.key;")
     } else {
         String::new()
     };
-    format!(
-        "
-daemon off; master_process off; {user} pid {home}/pid; error_log stderr warn;
-events {{ worker_connections 1024; }}
-http {{
+    around(
+        home,
+        &format!(
+            "
   types {{ video/mp4 mp4; application/vnd.apple.mpegurl m3u8; video/mp2t ts; text/html html; }}
   default_type application/octet-stream;
-  access_log off; sendfile on; keepalive_requests 100000;
-  client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
-  fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
   server {{
     listen {listen};
     {tls}
     root {root};
     location = /small {{ default_type text/plain; return 200 'small'; }}
-  }}
+  }}"
+        ),
+    )
+}
+
+fn terminating(home: &Path, hub: &Hub, listen: SocketAddr) -> String {
+    let (http, certificates) = (hub.ready().http.port(), hub.ready().ca_file.parent().unwrap().display());
+    around(
+        home,
+        &format!(
+            "
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  server {{
+    listen {listen} ssl http2;
+    ssl_certificate {certificates}/dev-leaf.pem; ssl_certificate_key {certificates}/dev-leaf.key;
+    client_max_body_size 0;
+    location / {{
+      proxy_pass http://127.0.0.1:{http};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto https;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_buffering off;
+      proxy_request_buffering off;
+      proxy_read_timeout 1h;
+    }}
+  }}"
+        ),
+    )
+}
+
+/// What any of ours says, around its servers.
+fn around(home: &Path, servers: &str) -> String {
+    let home = home.display();
+    // One process in the foreground, so that killing it is all. As root nginx would drop to
+    // `nobody`, who may not read a temporary folder.
+    let user = if is_root() { "user root;" } else { "" };
+    format!(
+        "
+daemon off; master_process off; {user} pid {home}/pid; error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; keepalive_requests 100000;
+  client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+  {servers}
 }}
 "
     )
