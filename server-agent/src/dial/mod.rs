@@ -152,15 +152,6 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, stop: CancellationToken)
         let wait = match outcome {
             Outcome::Moving => continue,
             Outcome::Stopped => break,
-            // Found dead after seconds of silence: a viewer waits, and the other transport may do.
-            Outcome::DeadPath { reason } => {
-                shared.board.change(|status| {
-                    status.stage = Stage::Connecting;
-                    status.trouble = Some(reason.clone());
-                });
-                shared.tell(Event::Disconnected { reason, retry_in: Duration::ZERO });
-                continue;
-            }
             Outcome::Down { reason, lived, wait } => {
                 if lived.is_some_and(|lived| lived >= shared.config.timings.settled) {
                     backoff.reset();
@@ -202,8 +193,6 @@ enum Outcome {
     Moving,
     /// The agent is being stopped.
     Stopped,
-    /// The tunnel moved no bytes any more.
-    DeadPath { reason: String },
     /// `lived` is how long there was a tunnel.
     Down { reason: String, lived: Option<Duration>, wait: Wait },
 }
@@ -274,13 +263,15 @@ async fn one_tunnel(
         }
         Ok(Left::Closed { reason, dead }) => {
             let reason = format!("edge {label}: {reason}");
+            let lived = since.elapsed();
             if dead {
                 form.failed(transport, tokio::time::Instant::now());
-                return Outcome::DeadPath { reason };
             }
-            // A path took its time to die, and another one waits.
-            let wait = if dead { Wait::NotAtAll } else { Wait::Backoff };
-            Outcome::Down { reason, lived: Some(since.elapsed()), wait }
+            // A viewer waits, and the other transport may do. But a path takes its time to die: an edge that says so at
+            // once is not dialled in a tight loop.
+            let took_its_time = lived >= shared.config.timings.dead_path;
+            let wait = if dead && took_its_time { Wait::NotAtAll } else { Wait::Backoff };
+            Outcome::Down { reason, lived: Some(lived), wait }
         }
         // The task ended without a word: only where everything ends.
         Err(_) => Outcome::Stopped,

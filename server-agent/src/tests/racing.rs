@@ -186,7 +186,7 @@ impl Relay {
             while let Ok((mut near, _)) = tcp.accept().await {
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(edge).await?;
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                    tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, 65_536, 65_536).await
                 });
             }
         });
@@ -250,6 +250,6 @@ async fn connect(mut near: TcpStream, wanted: Option<&str>, passed: Arc<AtomicUs
     let mut far = TcpStream::connect(target).await.ok()?;
     near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
     passed.fetch_add(1, Ordering::SeqCst);
-    tokio::io::copy_bidirectional(&mut near, &mut far).await.ok()?;
+    tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, 65_536, 65_536).await.ok()?;
     Some(())
 }
