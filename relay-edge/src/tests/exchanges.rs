@@ -540,7 +540,7 @@ async fn the_edge_finishes_what_runs_and_then_ends() {
     }
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), video());
     tokio::time::timeout(Duration::from_secs(5), ending).await.expect("it ends").unwrap();
-    assert_eq!(agent.closed().await, Some(phlix_protocol::native::close::DRAINED.into()));
+    assert_eq!(agent.closed().await, Some(phlix_protocol::native::close::DRAINED));
 }
 
 #[tokio::test]
