@@ -27,13 +27,14 @@ struct House {
 }
 
 impl House {
-    async fn start() -> Self {
+    /// With an agent that comes by this transport alone.
+    async fn start(transport: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let film = film(1);
         write(folder.path(), &film);
         let nginx = Nginx::serve(folder.path()).await;
         let hub = Hub::start(Database::fresh(Engine::Sqlite), &[]).await;
-        let world = World::on(hub, &nginx.url()).await;
+        let world = World::with_agent(hub, &nginx.url(), &["--transport", transport]).await;
         let ticket = world.ticket().await;
         Self { world, ticket, film, folder, _nginx: nginx }
     }
@@ -117,9 +118,18 @@ impl Reading {
 }
 
 #[test]
-fn a_download_outlives_three_killed_agents() {
+fn a_download_outlives_three_killed_agents_on_quic() {
+    a_download_outlives_three_killed_agents("quic");
+}
+
+#[test]
+fn a_download_outlives_three_killed_agents_on_websocket() {
+    a_download_outlives_three_killed_agents("websocket");
+}
+
+fn a_download_outlives_three_killed_agents(transport: &str) {
     story(async {
-        let mut house = House::start().await;
+        let mut house = House::start(transport).await;
         for (round, protocol) in Protocol::ALL.into_iter().enumerate() {
             let begun = Instant::now();
             let mut reading = house.begin(protocol, None).await;
@@ -131,7 +141,23 @@ fn a_download_outlives_three_killed_agents() {
             assert!(got == house.film, "{protocol:?}");
             let resumed = house.resumed().await;
             assert_eq!(resumed, 3 * (round + 1), "{protocol:?}");
-            println!("{protocol:?}: three deaths in {:?}", begun.elapsed());
+            println!("{protocol:?} over {transport}: three deaths in {:?}", begun.elapsed());
+        }
+    });
+}
+
+#[test]
+fn a_download_outlives_an_agent_that_is_asked_to_stop() {
+    story(async {
+        for transport in ["quic", "websocket"] {
+            let mut house = House::start(transport).await;
+            let mut reading = house.begin(Protocol::H2, None).await;
+            reading.to(1_000_000).await;
+            let ended = house.world.agent.process().terminate(Duration::from_secs(30)).await;
+            assert!(ended.success(), "{ended}");
+            house.world.agent.start_again();
+            assert!(reading.end().await.expect("it comes whole") == house.film, "{transport}");
+            assert_eq!(house.resumed().await, 1, "{transport}");
         }
     });
 }
@@ -139,7 +165,7 @@ fn a_download_outlives_three_killed_agents() {
 #[test]
 fn a_part_of_a_film_goes_on_at_its_place() {
     story(async {
-        let mut house = House::start().await;
+        let mut house = House::start("quic").await;
         let mut reading = house.begin(Protocol::H2, Some("bytes=1000000-")).await;
         reading.to(1_000_000).await;
         house.cut_the_agents_power().await;
@@ -152,7 +178,7 @@ fn a_part_of_a_film_goes_on_at_its_place() {
 #[test]
 fn a_film_that_changed_meanwhile_is_aborted() {
     story(async {
-        let mut house = House::start().await;
+        let mut house = House::start("quic").await;
         for (seed, protocol) in Protocol::ALL.into_iter().enumerate() {
             let mut reading = house.begin(protocol, None).await;
             reading.to(1_000_000).await;
@@ -172,7 +198,7 @@ fn a_film_that_changed_meanwhile_is_aborted() {
 #[test]
 fn curl_notices_nothing_of_an_agent_that_is_started_again() {
     story(async {
-        let mut house = House::start().await;
+        let mut house = House::start("quic").await;
         for version in ["--http1.1", "--http2"] {
             let before = house.resumed().await;
             let file = house.folder.path().join("got");
