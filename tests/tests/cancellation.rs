@@ -30,7 +30,7 @@ fn with_home(tell: impl AsyncFnOnce(Home, World, String)) {
 #[test]
 fn who_leaves_before_the_answer_is_noticed_at_home() {
     with_home(async |home, world, ticket| {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let path = format!("/hangs?{protocol:?}");
             let mut viewer = world.viewer(protocol).await;
             let request = viewer.request(Method::GET, &path).header(TICKET, &ticket).body(empty()).unwrap();
@@ -46,7 +46,7 @@ fn who_leaves_before_the_answer_is_noticed_at_home() {
 #[test]
 fn who_leaves_in_the_middle_of_the_answer_is_noticed_at_home() {
     with_home(async |home, world, ticket| {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let path = format!("/endless?{protocol:?}");
             let mut viewer = world.viewer(protocol).await;
             let mut body = viewer.get(&path, &[(TICKET, &ticket)]).await.into_body();
@@ -62,15 +62,18 @@ fn who_leaves_in_the_middle_of_the_answer_is_noticed_at_home() {
 }
 
 #[test]
-fn one_stream_of_http2_can_leave_alone() {
+fn one_stream_of_http2_or_http3_can_leave_alone() {
     with_home(async |home, world, ticket| {
-        let mut viewer = world.viewer(Protocol::H2).await;
-        let body = viewer.get("/endless", &[(TICKET, &ticket)]).await.into_body();
-        home.came("/endless").await;
-        let left = Instant::now();
-        drop(body);
-        noticed(&home, "/endless", left).await;
-        assert_eq!(viewer.get("/echo", &[(TICKET, &ticket)]).await.status(), 200);
+        for protocol in [Protocol::H2, Protocol::H3] {
+            let path = format!("/endless?{protocol:?}");
+            let mut viewer = world.viewer(protocol).await;
+            let body = viewer.get(&path, &[(TICKET, &ticket)]).await.into_body();
+            home.came(&path).await;
+            let left = Instant::now();
+            drop(body);
+            noticed(&home, &path, left).await;
+            assert_eq!(viewer.get("/echo", &[(TICKET, &ticket)]).await.status(), 200);
+        }
     });
 }
 

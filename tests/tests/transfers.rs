@@ -31,7 +31,7 @@ fn with_home(tell: impl AsyncFnOnce(Home, World, String)) {
 #[test]
 fn uploads_of_every_size_arrive_whole() {
     with_home(async |_home, world, ticket| {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             for size in [0, 1, 16_383, 65_536, 1_000_003, 20_000_000] {
                 let body: Vec<u8> = (0..size).map(|n: u32| (n ^ (n >> 8)) as u8).collect();
                 let expected = hex(&Sha256::digest(&body));
@@ -96,7 +96,7 @@ fn a_refused_upload_is_answered_before_it_is_sent() {
 #[test]
 fn trailers_pass_both_ways() {
     with_home(async |_home, world, ticket| {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let mut viewer = world.viewer(protocol).await;
             let mut trailers = HeaderMap::new();
             trailers.insert("x-checksum", HeaderValue::from_static("17"));
@@ -125,7 +125,7 @@ fn a_body_that_breaks_off_is_seen_to_break_off() {
     with_home(async |_home, world, ticket| {
         for path in ["/short", "/short-chunked"] {
             // In our client, where the connection or stream must end with an error ...
-            for protocol in Protocol::BOTH {
+            for protocol in Protocol::ALL {
                 let mut viewer = world.viewer(protocol).await;
                 let answer = viewer.get(path, &[(TICKET, &ticket)]).await;
                 assert_eq!(answer.status(), 200);
@@ -148,7 +148,7 @@ fn a_body_that_breaks_off_is_seen_to_break_off() {
 #[test]
 fn who_leaves_in_the_middle_of_an_upload_is_noticed_at_home() {
     with_home(async |home, world, ticket| {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let path = format!("/upload?{protocol:?}");
             let mut viewer = world.viewer(protocol).await;
             let pieces = stream::unfold((), |()| async {

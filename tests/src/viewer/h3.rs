@@ -71,22 +71,37 @@ impl Drop for Sending {
     }
 }
 
-async fn upload(mut stream: RequestStream<SendStream<Bytes>, Bytes>, mut body: Body) {
+async fn upload(stream: RequestStream<SendStream<Bytes>, Bytes>, mut body: Body) {
+    let mut uploading = Uploading { stream, finished: false };
     while let Some(frame) = body.frame().await {
         let sent = match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => stream.send_data(data).await,
+            Ok(Ok(data)) => uploading.stream.send_data(data).await,
             Ok(Err(frame)) => match frame.into_trailers() {
-                Ok(trailers) => stream.send_trailers(trailers).await,
+                Ok(trailers) => uploading.stream.send_trailers(trailers).await,
                 Err(_) => Ok(()),
             },
-            Err(_) => return stream.stop_stream(Code::H3_REQUEST_CANCELLED),
+            Err(_) => return,
         };
         // Where the other side reads no more, the answer tells why.
         if sent.is_err() {
             return;
         }
     }
-    drop(stream.finish().await);
+    uploading.finished = uploading.stream.finish().await.is_ok();
+}
+
+/// A request under way: dropped before its end it is reset, since quinn would end it as if it were whole.
+struct Uploading {
+    stream: RequestStream<SendStream<Bytes>, Bytes>,
+    finished: bool,
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
+        }
+    }
 }
 
 enum State {
