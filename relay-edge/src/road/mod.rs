@@ -13,7 +13,7 @@ mod hub;
 pub(crate) mod live;
 mod locate;
 mod pace;
-mod paths;
+pub(crate) mod paths;
 pub(crate) mod refusal;
 pub(crate) mod resolve;
 mod resume;
