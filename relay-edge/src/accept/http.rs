@@ -170,7 +170,7 @@ impl Viewers {
             .max_buf_size(BUFFER)
             .half_close(false);
         // The upgrade that ends HTTP on this connection, and what it goes on as.
-        let switched: Arc<Mutex<Option<(OnUpgrade, Option<Splice>)>>> = Arc::default();
+        let switched = Switched::default();
         let switching = Arc::clone(&switched);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (road, visit, token) = (Arc::clone(&self.road), Arc::clone(&visit), under_way.begin());
@@ -279,6 +279,9 @@ impl Viewers {
         }
     }
 }
+
+/// The upgrade that was asked for on a connection over HTTP/1.1, and what came of it; `None`: it was refused.
+type Switched = Arc<Mutex<Option<(OnUpgrade, Option<Splice>)>>>;
 
 /// Moves an upgraded connection's bytes, once the viewer has its answer.
 async fn run(upgrade: OnUpgrade, splice: Splice, mut stages: Stages) {

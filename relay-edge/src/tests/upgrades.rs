@@ -79,7 +79,12 @@ async fn origin(does: Does) -> Origin {
                 );
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 let (mut from, mut to) = stream.split();
-                let _ = tokio::io::copy(&mut from, &mut to).await;
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from.read(&mut bytes).await {
+                    if to.write_all(&bytes[..read]).await.is_err() {
+                        break;
+                    }
+                }
                 let _ = to.shutdown().await;
                 ended.notify_one();
             });
@@ -108,7 +113,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 /// A viewer's end of an upgraded connection.
 enum Socket {
     Bytes(ReadHalf<Box<dyn Bytes>>, WriteHalf<Box<dyn Bytes>>),
-    H3(Stream3, Raw3),
+    /// With its connection, which ends when this is dropped.
+    H3 {
+        stream: Stream3,
+        _connection: Raw3,
+    },
 }
 
 impl Socket {
@@ -118,14 +127,14 @@ impl Socket {
                 send.write_all(bytes).await.unwrap();
                 send.flush().await.unwrap();
             }
-            Self::H3(stream, _) => stream.say(bytes).await,
+            Self::H3 { stream, .. } => stream.say(bytes).await,
         }
     }
 
     async fn finish(&mut self) {
         match self {
             Self::Bytes(_, send) => send.shutdown().await.unwrap(),
-            Self::H3(stream, _) => stream.finish(),
+            Self::H3 { stream, .. } => stream.finish(),
         }
     }
 
@@ -138,7 +147,7 @@ impl Socket {
                     recv.take(length as u64).read_to_end(&mut bytes).await.map_err(|error| error.to_string())?;
                     Ok(bytes)
                 }
-                Self::H3(stream, _) => stream.hear(length).await,
+                Self::H3 { stream, .. } => stream.hear(length).await,
             }
         };
         tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it says something")
@@ -216,7 +225,7 @@ async fn open_by(world: &World, by: By, host: &str, ticket: &str, more: &[(&str,
             all.extend(fields);
             let mut stream = raw.ask(&all).await;
             let status = stream.status().await.unwrap();
-            (status, (status == 200).then_some(Socket::H3(stream, raw)))
+            (status, (status == 200).then_some(Socket::H3 { stream, _connection: raw }))
         }
     }
 }
