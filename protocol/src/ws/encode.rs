@@ -8,6 +8,9 @@ use super::{CloseCode, MAX_CONTROL, Opcode};
 /// Longest header: two bytes, eight of length, four of key.
 pub const MAX_HEADER: usize = 14;
 
+/// So many bytes are copied and then masked, before the next: they are still in the first cache.
+const STEP: usize = 4 * 1024;
+
 /// Writes a frame's header. `key` is the masking key, which the payload must be masked with.
 pub fn header(out: &mut BytesMut, fin: bool, opcode: Opcode, length: usize, key: Option<[u8; 4]>) {
     let masked = if key.is_some() { 0x80 } else { 0 };
@@ -47,10 +50,12 @@ pub fn pieces<'a>(
     header(out, fin, opcode, length, key);
     let start = out.len();
     for piece in payload {
-        let at = out.len();
-        out.extend_from_slice(piece);
-        if let Some(key) = key {
-            mask(&mut out[at..], key, (at - start) as u64);
+        for step in piece.chunks(STEP) {
+            let at = out.len();
+            out.extend_from_slice(step);
+            if let Some(key) = key {
+                mask(&mut out[at..], key, (at - start) as u64);
+            }
         }
     }
     debug_assert_eq!(out.len() - start, length, "the pieces are as long as was said");
