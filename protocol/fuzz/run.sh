@@ -17,7 +17,7 @@ flags="$flags -Ccodegen-units=1 -Zsanitizer=address"
 host=$(rustc -vV | sed -n 's/^host: //p')
 cd "$here/libfuzzer"
 # With a target of its own, build scripts are built without the flags.
-RUSTFLAGS="$flags" cargo +nightly build --release --locked --target "$host"
+RUSTFLAGS="$flags" cargo +nightly build --release --target "$host"
 binary=${CARGO_TARGET_DIR:-target}/$host/release/target
 
 export PHLIX_FUZZ_TARGET="$target"
