@@ -18,6 +18,7 @@ pub mod gtlsclient;
 pub mod h2raw;
 pub mod hash;
 pub mod hub;
+pub mod latency;
 pub mod media;
 pub mod origin;
 pub mod process;

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use phlix_tests::origin::home::Home;
-use phlix_tests::viewer::{self, Client, Door, Protocol};
-use phlix_tests::{Engine, World, full_size, python, story};
+use phlix_tests::viewer::{Door, Protocol};
+use phlix_tests::{Engine, World, full_size, latency, python, story};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,8 +56,8 @@ async fn told(mut command: tokio::process::Command) -> Value {
 async fn floods_over_http2(world: &mut World, ticket: &str) {
     let seconds = if full_size() { 30 } else { 5 };
     let mut bystander = world.viewer(Protocol::H1).await;
-    rounds(&mut bystander, ticket, Duration::from_millis(500)).await;
-    let alone = rounds(&mut bystander, ticket, Duration::from_secs(2)).await;
+    latency::rounds(&mut bystander, ticket, 50, Duration::from_millis(500)).await;
+    let alone = latency::rounds(&mut bystander, ticket, 50, Duration::from_secs(2)).await;
     let before = world.hub.process().resident_kib();
     let mut beside = Vec::new();
     for attack in [
@@ -78,7 +78,7 @@ async fn floods_over_http2(world: &mut World, ticket: &str) {
     ] {
         let attacking = tokio::spawn(told(forge(world, "forge_h2.py", ticket, seconds, &[attack])));
         while !attacking.is_finished() {
-            beside.push(p99(&mut bystander, ticket, 50).await);
+            beside.push(latency::p99(&mut bystander, ticket, 50).await);
         }
         let outcome = attacking.await.unwrap();
         println!("{attack}: {outcome}");
@@ -145,7 +145,7 @@ async fn slow_on_purpose(world: &mut World, ticket: &str) {
         let (mut slowest, mut served, mut most) = (Duration::ZERO, 0_u32, before);
         while !attacking.is_finished() {
             slowest = slowest.max(health(world).await);
-            requests(&mut bystander, ticket, 5).await;
+            latency::requests(&mut bystander, ticket, 5).await;
             served += 5;
             most = most.max(world.hub.process().resident_kib());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -183,34 +183,4 @@ async fn busy(world: &mut World, after: Duration) -> f64 {
     let before = ticks();
     tokio::time::sleep(Duration::from_millis(500)).await;
     (ticks() - before) as f64 / 50.0
-}
-
-/// The times of `count` small requests through the tunnel.
-async fn requests(viewer: &mut Client, ticket: &str, count: usize) -> Vec<Duration> {
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let begun = Instant::now();
-        let answer = viewer.get("/login", &[(TICKET, ticket)]).await;
-        assert_eq!(answer.status(), 200);
-        viewer::read(answer).await.unwrap();
-        times.push(begun.elapsed());
-    }
-    times
-}
-
-async fn p99(viewer: &mut Client, ticket: &str, count: usize) -> Duration {
-    let mut times = requests(viewer, ticket, count).await;
-    times.sort();
-    times[times.len() * 99 / 100]
-}
-
-/// The median p99 of the rounds in a time: one round may be hit by something else on the machine.
-async fn rounds(viewer: &mut Client, ticket: &str, time: Duration) -> Duration {
-    let begun = Instant::now();
-    let mut rounds = Vec::new();
-    while begun.elapsed() < time || rounds.len() < 5 {
-        rounds.push(p99(viewer, ticket, 50).await);
-    }
-    rounds.sort();
-    rounds[rounds.len() / 2]
 }

@@ -17,8 +17,8 @@ use hyper::body::Frame;
 use phlix_tests::database::Database;
 use phlix_tests::hub::Hub;
 use phlix_tests::origin::home::Home;
-use phlix_tests::viewer::{self, Client, Protocol};
-use phlix_tests::{Engine, World, full_size, story};
+use phlix_tests::viewer::{self, Protocol};
+use phlix_tests::{Engine, World, full_size, latency, story};
 
 const TICKET: &str = "x-phlix-ticket";
 
@@ -114,8 +114,8 @@ async fn beside_those_who_read_nothing(
 ) {
     let ticket = world.ticket().await;
     let mut viewer = world.viewer(protocol).await;
-    requests(&mut viewer, &ticket, 100).await;
-    let alone = rounds(&mut viewer, &ticket, stalled_for / 2).await;
+    latency::requests(&mut viewer, &ticket, 100).await;
+    let alone = latency::rounds(&mut viewer, &ticket, 300, stalled_for / 2).await;
     let before = [world.hub.process().resident_kib(), world.agent.process().resident_kib()];
 
     let mut stalled = Vec::new();
@@ -125,11 +125,11 @@ async fn beside_those_who_read_nothing(
         assert_eq!(answer.status(), 200, "viewer {n}");
         stalled.push((client, answer));
     }
-    let beside = rounds(&mut viewer, &ticket, stalled_for).await;
+    let beside = latency::rounds(&mut viewer, &ticket, 300, stalled_for).await;
     let after = [world.hub.process().resident_kib(), world.agent.process().resident_kib()];
     drop(stalled);
     // Again alone: what else the machine does changes from one second to the next.
-    let alone = alone.max(rounds(&mut viewer, &ticket, stalled_for / 2).await);
+    let alone = alone.max(latency::rounds(&mut viewer, &ticket, 300, stalled_for / 2).await);
     println!(
         "{protocol:?} over {transport}: p99 alone {alone:?}, beside {STALLED} stalled viewers {beside:?}; \
          hub and agent, KiB: {before:?} -> {after:?}"
@@ -142,34 +142,4 @@ async fn beside_those_who_read_nothing(
         let grown = after.saturating_sub(before);
         assert!(grown <= cap * STALLED as u64, "{protocol:?} over {transport}: the {who} grew by {grown} KiB");
     }
-}
-
-/// The times of `count` small requests, one after the other.
-async fn requests(viewer: &mut Client, ticket: &str, count: usize) -> Vec<Duration> {
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let begun = Instant::now();
-        let answer = viewer.get("/login", &[(TICKET, ticket)]).await;
-        assert_eq!(answer.status(), 200);
-        viewer::read(answer).await.unwrap();
-        times.push(begun.elapsed());
-    }
-    times
-}
-
-async fn p99(viewer: &mut Client, ticket: &str) -> Duration {
-    let mut times = requests(viewer, ticket, 300).await;
-    times.sort();
-    times[times.len() * 99 / 100]
-}
-
-/// The median p99 of the rounds in a time: one round may be hit by something else on the machine.
-async fn rounds(viewer: &mut Client, ticket: &str, time: Duration) -> Duration {
-    let begun = Instant::now();
-    let mut rounds = Vec::new();
-    while begun.elapsed() < time || rounds.len() < 5 {
-        rounds.push(p99(viewer, ticket).await);
-    }
-    rounds.sort();
-    rounds[rounds.len() / 2]
 }
