@@ -3,6 +3,9 @@
 //! Every request carries `X-Phlix-Edge` (`token::EdgeIdentity`, signed by the edge's own key). The *directory* answers
 //! questions, the *bulletin* is a stream of lines that tells what changed, *reports* go up in batches (architecture s.5).
 
+use std::fmt;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::hostname::Hostname;
@@ -28,6 +31,11 @@ pub mod paths {
     pub const RENEW_VIEWER_TICKET: &str = "/edge/v1/viewer-tickets/renew";
     /// POST `NameCode` -> `TicketReply`; 401 for a code that is wrong, used or late.
     pub const NAME_CODES: &str = "/edge/v1/name-codes";
+    /// POST `RelayToken` -> `TicketReply` of scope `Tunnel`; 401 for a token that is unknown, late or revoked, 403 for a
+    /// server that is not its user's, 404 for one that is gone. Core edges only.
+    pub const RELAY_TOKENS: &str = "/edge/v1/relay-tokens";
+    /// GET `/edge/v1/servers/{id}/state` -> `ServerState`, 404 where there is no such server.
+    pub const SERVERS: &str = "/edge/v1/servers";
     /// POST `PresenceReport` -> `PresenceReply`, at least every 10 s: the lease.
     pub const PRESENCE: &str = "/edge/v1/presence";
 }
@@ -138,6 +146,30 @@ pub struct ExchangeReply {
     /// The URL of the server's name, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Whether the server gives signs of life, as `ServerState` says it, when the ticket was made.
+    #[serde(default)]
+    pub online: bool,
+}
+
+/// How a server is, apart from its tunnels here: tells "offline" from "at home, but without a tunnel".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// It has a tunnel somewhere, or its last heartbeat is recent.
+    pub online: bool,
+}
+
+/// What a client app shows at the mount of a legacy server (legacy-relay-wire s.4).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayToken {
+    pub token: String,
+    pub server_id: ServerId,
+}
+
+/// A relay token opens a server: silent.
+impl fmt::Debug for RelayToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayToken").field("server_id", &self.server_id).finish_non_exhaustive()
+    }
 }
 
 /// A ticket past half its life.
@@ -182,6 +214,18 @@ pub struct OpenedTunnel {
     /// JWT, `token::Presence`; absent for legacy tunnels (believed of core edges alone).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<String>,
+    /// How a legacy tunnel came; absent for native ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<LegacyOpening>,
+}
+
+/// How a legacy tunnel came: what its owner is warned of rests on it (trust s.9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyOpening {
+    /// Its connection was TLS, all the way to the edge or to a proxy that the edge believes.
+    pub tls: bool,
+    /// Where it came from, as the edge sees it.
+    pub address: IpAddr,
 }
 
 /// What the hub wants next.
@@ -214,6 +258,9 @@ pub struct Snapshot {
     pub revocations: Vec<Revocation>,
     /// Least generation of credentials per server, where above 0.
     pub generations: Vec<Generation>,
+    /// Legacy servers whose plain tunnels are refused, since they have used TLS (trust s.9.6).
+    #[serde(default)]
+    pub tls_only: Vec<ServerId>,
 }
 
 /// Something changed.
@@ -231,6 +278,11 @@ pub enum Change {
     },
     Generation {
         generation: Generation,
+    },
+    /// A legacy server has used TLS from now on, or its owner takes that back.
+    TlsOnly {
+        server_id: ServerId,
+        required: bool,
     },
     /// Names of a server, their access, or the server itself changed: forget these hosts' routes.
     Route {
@@ -293,6 +345,7 @@ mod tests {
                 edges: Vec::new(),
                 revocations: vec![revocation],
                 generations: Vec::new(),
+                tls_only: Vec::new(),
             }),
         ];
         for line in lines {
@@ -300,6 +353,22 @@ mod tests {
             assert!(!json.contains('\n'));
             assert_eq!(serde_json::from_str::<BulletinLine>(&json).expect("round trip"), line);
         }
+    }
+
+    #[test]
+    fn what_an_older_part_says_is_still_read() {
+        let snapshot = r#"{"type":"snapshot","revision":1,"now":2,"jwks":{"keys":[]},"edges":[],"revocations":[],"generations":[]}"#;
+        let BulletinLine::Snapshot(snapshot) = serde_json::from_str(snapshot).expect("parses") else {
+            panic!("not a snapshot")
+        };
+        assert_eq!(snapshot.tls_only, []);
+        let id = "00000000-0000-4000-8000-000000000004";
+        let opened: OpenedTunnel =
+            serde_json::from_str(&format!(r#"{{"server_id":"{id}","tunnel_id":"{id}"}}"#)).expect("parses");
+        assert_eq!((opened.statement, opened.legacy), (None, None));
+        let reply: ExchangeReply =
+            serde_json::from_str(r#"{"ticket":"t","expires_at":1,"kind":"phlix"}"#).expect("parses");
+        assert!(!reply.online);
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(crate) async fn snapshot(app: &App) -> Result<Snapshot, StoreError> {
         edges: edges::approved(&mut conn).await?.iter().filter_map(Edge::entry).collect(),
         revocations: revocations::kept(&mut conn, now).await?,
         generations: servers::least_generations(&mut conn).await?,
+        tls_only: Vec::new(),
     })
 }
 

@@ -18,10 +18,10 @@ use super::sessions::SignedIn;
 use crate::domain::edge::Edge;
 use crate::domain::key::Purpose;
 use crate::domain::name::Name;
-use crate::domain::server::Server;
+use crate::domain::server::{Server, Status};
 use crate::random;
 use crate::store::name_codes::NameCode;
-use crate::store::{Conn, StoreError, bulletin, edges, names, sessions};
+use crate::store::{Conn, StoreError, bulletin, edges, names, presence, sessions};
 use crate::timestamp::Timestamp;
 
 /// What a tunnel may use until somebody wants to set it.
@@ -211,6 +211,8 @@ pub(crate) struct Exchanged {
     pub(crate) ticket: Signed,
     pub(crate) kind: ServerKind,
     pub(crate) name: Option<Name>,
+    /// Whether the server gives signs of life.
+    pub(crate) online: bool,
 }
 
 /// A core edge exchanges what a viewer showed on the hub's own domain.
@@ -226,9 +228,11 @@ pub(crate) async fn exchange(
     let mut conn = app.db.read().await?;
     let admission = admit(app, &mut conn, who.session, who.user, server).await?;
     let name = names::of_server(&mut conn, server).await?.into_iter().next();
+    let has_tunnel = presence::has_tunnel(&mut conn, server, admission.now).await?;
     drop(conn);
+    let status = admission.server.status(has_tunnel, admission.now, app.config.lives.server_silence);
     let ticket = sign(app, &admission, Bound::Edge(edge.id))?;
-    Ok(Exchanged { ticket, kind: admission.server.kind, name })
+    Ok(Exchanged { ticket, kind: admission.server.kind, name, online: status == Status::Online })
 }
 
 /// A ticket that an edge holds or a browser brought is made anew: sign-in and right are asked again.

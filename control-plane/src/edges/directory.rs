@@ -48,7 +48,13 @@ pub(super) async fn exchange(State(app): State<App>, asking: Asking) -> Result<J
     let exchanged = tickets::exchange(&app, &asking.edge, &who, server_id).await?;
     let Signed { ticket, expires_at } = exchanged.ticket;
     let url = exchanged.name.map(|name| name.url(app.config.names_port));
-    Ok(Json(ExchangeReply { ticket, expires_at: expires_at.seconds(), kind: exchanged.kind, url }))
+    Ok(Json(ExchangeReply {
+        ticket,
+        expires_at: expires_at.seconds(),
+        kind: exchanged.kind,
+        url,
+        online: exchanged.online,
+    }))
 }
 
 pub(super) async fn renew(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {

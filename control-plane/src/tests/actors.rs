@@ -166,7 +166,7 @@ impl HomeServer {
     /// A tunnel with that word.
     pub(super) fn opened(&self, edge: EdgeId, tunnel: TunnelId) -> OpenedTunnel {
         let statement = token::sign_self(&self.states(edge, tunnel), &self.key);
-        OpenedTunnel { server_id: self.id(), tunnel_id: tunnel, statement: Some(statement) }
+        OpenedTunnel { server_id: self.id(), tunnel_id: tunnel, statement: Some(statement), legacy: None }
     }
 }
 

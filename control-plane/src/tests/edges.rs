@@ -332,7 +332,7 @@ both_engines! {
         let other_edge = RelayEdge::core(&world, 8).await;
         let server = HomeServer::native(&world, 1).claimed_by(&ann).await;
         let stranger = HomeServer { key: SigningKey::from_seed(&[9; 32]), ..server.clone() };
-        let state = |statement: Option<String>| vec![OpenedTunnel { server_id: server.id(), tunnel_id: tunnel(1), statement }];
+        let state = |statement: Option<String>| vec![OpenedTunnel { server_id: server.id(), tunnel_id: tunnel(1), statement, legacy: None }];
         let signed = |presence: &Presence| state(Some(token::sign_self(presence, &server.key)));
         let word = server.states(edge.id, tunnel(1));
         let lies = [
@@ -354,7 +354,7 @@ both_engines! {
         assert!(is_present(&world, &ann).await);
         let outer_edge = outer(&world, 9, EdgeStatus::Approved).await;
         let legacy = HomeServer::legacy(&world, 2).claimed_by(&ann).await;
-        let legacy_tunnel = || vec![OpenedTunnel { server_id: legacy.id(), tunnel_id: tunnel(3), statement: None }];
+        let legacy_tunnel = || vec![OpenedTunnel { server_id: legacy.id(), tunnel_id: tunnel(3), statement: None, legacy: None }];
         outer_edge.report(true, legacy_tunnel(), vec![]).await;
         let mut conn = world.db().read().await.unwrap();
         let now = world.app().clock.now();

@@ -78,4 +78,6 @@ pub enum Scope {
     Name,
     /// The hub's proxy path: the paths of legacy-relay-wire s.3.3.
     Proxy,
+    /// Raw channels of a legacy server's tunnel: the mount on port 8803 and upgrades (legacy-relay-wire s.4).
+    Tunnel,
 }

@@ -205,6 +205,7 @@ impl Hub {
             edges: Vec::new(),
             revocations: state.revocations.clone(),
             generations: Vec::new(),
+            tls_only: Vec::new(),
         }
     }
 

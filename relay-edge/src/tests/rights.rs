@@ -374,6 +374,7 @@ async fn the_proxy_path_answers_in_the_order_that_clients_know() {
         expires_at: ticket.exp,
         kind,
         url: Some("https://ab.hub.localhost/".into()),
+        online: true,
     };
     world.hub.exchange("owner-of-a-generic-one", Ok(reply(ServerKind::Generic)));
     world.hub.exchange("owner-of-a-legacy-one", Ok(reply(ServerKind::Phlix)));

@@ -288,6 +288,7 @@ impl Tunnels {
                     server_id: tunnel.slot.server,
                     tunnel_id: tunnel.id,
                     statement: Some(presence.statement),
+                    legacy: None,
                 });
                 Ok(None)
             }

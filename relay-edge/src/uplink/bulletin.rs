@@ -3,7 +3,7 @@
 //! `World` is what is known at one revision; `apply` is pure. `follow` keeps it current: a stream of lines, resumed from
 //! the revision that was reached. Who must act on a change subscribes to `Event`s and judges by the world as it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::ServerId;
 use phlix_protocol::keys::KeySet;
-use phlix_protocol::token::{EdgeEntry, TunnelTicket, ViewerTicket};
+use phlix_protocol::token::{EdgeEntry, Enrollment, TunnelTicket, ViewerTicket};
 use phlix_protocol::uplink::{BulletinLine, Change, Generation, Revocation, Selector, Snapshot, paths};
 use tokio::sync::{broadcast, watch};
 
@@ -35,6 +35,8 @@ pub(crate) struct World {
     /// Tickets issued at or before this are no longer good.
     revoked: HashMap<Selector, i64>,
     generations: HashMap<ServerId, u64>,
+    /// Legacy servers that have used TLS: plain tunnels of theirs are refused.
+    tls_only: HashSet<ServerId>,
 }
 
 /// Something that concerns what is running.
@@ -106,7 +108,9 @@ impl World {
         }
         next.generations =
             snapshot.generations.into_iter().map(|generation| (generation.server_id, generation.least)).collect();
-        let rights = next.revoked != self.revoked || next.generations != self.generations;
+        next.tls_only = snapshot.tls_only.into_iter().collect();
+        let rights =
+            next.revoked != self.revoked || next.generations != self.generations || next.tls_only != self.tls_only;
         *self = next;
         match (skipped, rights) {
             (true, _) => Outcome::All,
@@ -134,6 +138,14 @@ impl World {
                 *known = least.max(*known);
                 Outcome::Rights
             }
+            Change::TlsOnly { server_id, required: true } => {
+                self.tls_only.insert(server_id);
+                Outcome::Rights
+            }
+            Change::TlsOnly { server_id, required: false } => {
+                self.tls_only.remove(&server_id);
+                Outcome::Quiet
+            }
             Change::Route { server_id, hosts } => Outcome::Names(server_id, hosts),
             Change::Unknown => Outcome::Quiet,
         }
@@ -158,6 +170,21 @@ impl World {
             || selected(Selector::Jti(ticket.jti))
             || ticket.share_id.is_some_and(|share| selected(Selector::Share(share)))
             || ticket.edge.is_some_and(|edge| selected(Selector::Edge(edge)))
+    }
+
+    /// Whether a legacy server's bearer was withdrawn. One without a generation counts as generation 0.
+    pub(crate) fn revokes_enrollment(&self, enrollment: &Enrollment) -> bool {
+        self.selected(Selector::Server(enrollment.server_id), enrollment.iat)
+            || self
+                .generations
+                .get(&enrollment.server_id)
+                .is_some_and(|least| enrollment.generation.unwrap_or_default() < *least)
+    }
+
+    /// Whether plain tunnels of this legacy server are refused.
+    //= trust s.9.6
+    pub(crate) fn tls_only(&self, server: ServerId) -> bool {
+        self.tls_only.contains(&server)
     }
 
     /// Whether this server's right to a tunnel was withdrawn.
@@ -316,6 +343,7 @@ mod tests {
             edges: Vec::new(),
             revocations: Vec::new(),
             generations: Vec::new(),
+            tls_only: Vec::new(),
         })
     }
 
@@ -345,6 +373,24 @@ mod tests {
         assert!(!world.selected(Selector::Server(server()), 51));
         assert_eq!(world.apply(snapshot(1)), Outcome::Quiet);
         assert!(world.selected(Selector::Server(server()), 50));
+    }
+
+    #[test]
+    fn a_server_that_used_tls_is_held_to_it_until_its_owner_takes_that_back() {
+        let mut world = World::default();
+        world.apply(snapshot(1));
+        let change = |revision, required| BulletinLine::Change {
+            revision,
+            change: Change::TlsOnly { server_id: server(), required },
+        };
+        assert_eq!(world.apply(change(2, true)), Outcome::Rights);
+        assert!(world.tls_only(server()));
+        assert_eq!(world.apply(change(3, false)), Outcome::Quiet);
+        assert!(!world.tls_only(server()));
+        let BulletinLine::Snapshot(listed) = snapshot(3) else { unreachable!() };
+        let listed = BulletinLine::Snapshot(Snapshot { tls_only: vec![server()], ..listed });
+        assert_eq!(world.apply(listed), Outcome::Rights);
+        assert!(world.tls_only(server()));
     }
 
     #[test]

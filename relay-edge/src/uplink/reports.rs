@@ -108,6 +108,7 @@ mod tests {
             server_id: phlix_protocol::ids::ServerId::new(random::uuid()),
             tunnel_id: TunnelId::new(random::uuid()),
             statement: Some("s".into()),
+            legacy: None,
         }
     }
 
