@@ -1,6 +1,6 @@
 /** What can go wrong with a call, in the words and codes the hub gave. */
 
-export type Fault = 'refused' | 'unreachable' | 'too_slow'
+export type Fault = 'refused' | 'unreachable' | 'too_slow' | 'unreadable'
 
 export class ApiError extends Error {
   override readonly name = 'ApiError'
@@ -26,9 +26,14 @@ export class ApiError extends Error {
     return new ApiError('too_slow', 'The hub took too long to answer. Try again.', 0, undefined, undefined)
   }
 
-  /** From an answer that was no success; the body is `{error, code, message}` or anything at all. */
+  /** A success that is not what was asked for: no JSON, another shape, or too long. */
+  static unreadable(): ApiError {
+    return new ApiError('unreadable', 'The answer cannot be read.', 0, undefined, undefined)
+  }
+
+  /** From an answer that was no success; the body is `{error, code, message}`, `{error: {code, message}}` or anything at all. */
   static refused(response: Response, body: unknown): ApiError {
-    const code = text(body, 'code')
+    const code = text(body, 'code') ?? text(field(body, 'error'), 'code')
     const retryAfter = seconds(response.headers.get('Retry-After'))
     return new ApiError('refused', sentence(response.status, body, retryAfter), response.status, code, retryAfter)
   }
@@ -49,10 +54,13 @@ export function wait(retryAfter: number | undefined): string {
   return minutes < 90 ? `in ${minutes} minutes` : `in ${Math.ceil(minutes / 60)} hours`
 }
 
-function text(body: unknown, field: string): string | undefined {
-  if (typeof body !== 'object' || body === null) return undefined
-  const value: unknown = Reflect.get(body, field)
+function text(body: unknown, name: string): string | undefined {
+  const value = field(body, name)
   return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+function field(body: unknown, name: string): unknown {
+  return typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined
 }
 
 function seconds(header: string | null): number | undefined {
