@@ -10,6 +10,8 @@ mod link;
 mod measured;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tls;
 mod websocket;
 
 pub use end::{End, ReadError, Stopped, WriteError};

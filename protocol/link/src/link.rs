@@ -247,23 +247,39 @@ fn halves((send, recv): (websocket::SendStream, websocket::RecvStream)) -> (Send
 impl Quic {
     fn sample(&self) -> Sample {
         let stats = self.connection.stats();
-        let sent = &stats.frame_tx;
-        // What must be acknowledged, less CRYPTO, which belongs to the handshake (RFC 9002 s.2).
-        let eliciting = sent.stream
-            + sent.ping
-            + sent.max_data
-            + sent.max_stream_data
-            + sent.max_streams_bidi
-            + sent.reset_stream
-            + sent.stop_sending
-            + sent.data_blocked
-            + sent.stream_data_blocked;
+        let eliciting = eliciting(&stats);
         // A path that changes gets another controller: asked anew each time.
         let watched = self.connection.congestion_state().into_any().downcast::<Watched>();
         let progress = watched.map_or(stats.frame_rx.acks, |watched| watched.progress());
+        // What was sent after the progress and before this glance counts as arrived. If it was lost, a loss probe raises
+        // the number again: the probe timer runs exactly while something that must be acknowledged is in flight, and fires
+        // within as long as it has been silent, or a few round trips (RFC 9002 s.6.2).
         if self.seen.progress.swap(progress, Ordering::Relaxed) != progress {
             self.seen.eliciting.store(eliciting, Ordering::Relaxed);
         }
         Sample { outstanding: self.seen.eliciting.load(Ordering::Relaxed) != eliciting, progress }
     }
 }
+
+/// How many frames were sent that must be acknowledged, less CRYPTO, which belongs to the handshake (RFC 9002 s.2), and
+/// rare ones, for which loss probes speak when they are lost.
+fn eliciting(stats: &quinn::ConnectionStats) -> u64 {
+    let sent = &stats.frame_tx;
+    // A probe of path MTU discovery is a PING, with an IMMEDIATE_ACK where the peer knows that frame. A good path may lose
+    // it, and it is not sent again.
+    let sizes = stats.path.sent_plpmtud_probes;
+    // A loss probe is an IMMEDIATE_ACK, or a PING where the peer doesn't know that frame.
+    let probes = sent.ping.saturating_sub(sizes) + sent.immediate_ack.saturating_sub(sizes);
+    probes
+        + sent.stream
+        + sent.max_data
+        + sent.max_stream_data
+        + sent.max_streams_bidi
+        + sent.reset_stream
+        + sent.stop_sending
+        + sent.data_blocked
+        + sent.stream_data_blocked
+}
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,8 @@ impl Controller for Watched {
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
-        if lost_bytes > 0 {
+        // Small packets that got lost, such as PINGs, prove nothing about large ones.
+        if lost_bytes >= SMALLEST_DATA {
             self.arrived.lost = true;
         }
         self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
@@ -121,7 +122,7 @@ struct Arrived {
     progress: u64,
     /// The largest packet sent since the last progress; 0 where none could be data.
     largest: u64,
-    /// Something got lost since the last progress.
+    /// What may be data got lost since the last progress.
     lost: bool,
 }
 

@@ -10,6 +10,7 @@ use phlix_protocol::native::stream::ResetCode;
 use phlix_protocol::ws::{self, Opcode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
+use crate::tls;
 use crate::{End, Link, Priority, ReadError, RecvStream, SendStream, Side, Stopped, Transport, WriteError};
 
 /// Each ends well before this, or hangs.
@@ -111,23 +112,7 @@ async fn a_narrow_pipe_stops_nothing() {
 async fn many_streams_go_over_tls_on_tcp() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    let made = rcgen::generate_simple_self_signed(["edge.test".to_owned()]).expect("a name");
-    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-    let certificate = made.cert.der().clone();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .expect("a certificate");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).expect("a certificate");
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let (server, client) = tls::pair(&[]);
     let accepting = async {
         let (socket, _) = listener.accept().await.expect("a client");
         tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(socket).await.expect("a handshake")
