@@ -63,6 +63,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// QUIC's windows.
     pub windows: Windows,
+    /// Existing media servers, who speak the legacy wire.
+    pub legacy: Legacy,
 }
 
 impl Config {
@@ -98,6 +100,7 @@ impl Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             windows: Windows::default(),
+            legacy: Legacy::default(),
         }
     }
 }
@@ -115,6 +118,8 @@ pub struct Sockets {
     pub quic: std::net::UdpSocket,
     /// Metrics and health, on loopback; `None`: no such port.
     pub metrics: Option<std::net::TcpListener>,
+    /// Tunnels of existing media servers (core edges alone); `None`: no such port.
+    pub relay_server: Option<std::net::TcpListener>,
 }
 
 /// How much at once. Everything that a stranger can ask for has a number here.
@@ -203,8 +208,10 @@ pub struct Timeouts {
     pub path_stalled: Duration,
     /// A tunnel whose bytes nobody acknowledges is closed.
     pub path_dead: Duration,
-    /// How long another tunnel is waited for when one dies under an exchange, from its death.
+    /// How long another tunnel is waited for when one dies under a running answer, from its death.
     pub resume: Duration,
+    /// The same for a request that has no answer yet, at most `resume`.
+    pub ask_again: Duration,
     /// An idle connection to an origin.
     pub idle_leg: Duration,
     /// Between two presence reports, at most.
@@ -234,6 +241,10 @@ impl Default for Timeouts {
             path_dead: Duration::from_secs(10),
             // An agent dials again within a second of hearing of the death; a player's buffer bridges 10 s.
             resume: Duration::from_secs(10),
+            // Players give up on a segment's first byte after 10 s (hls.js), and a dead tunnel is noticed within 3.5 s:
+            // the sum stays below. An agent that is started again, or was cut off for 5 s, is back in time; and who asks a
+            // moment later is told at once that the server is offline.
+            ask_again: Duration::from_secs(5),
             idle_leg: Duration::from_secs(10),
             // The lease ends after 30 s of silence.
             presence: Duration::from_secs(8),
@@ -261,5 +272,65 @@ pub struct Windows {
 impl Default for Windows {
     fn default() -> Self {
         Self { stream_receive: 2 << 20, receive_unproven: 64 << 10, receive: 256 << 20, send: 2 << 20, socket: 4 << 20 }
+    }
+}
+
+/// Existing media servers, over the legacy wire.
+#[derive(Clone)]
+pub struct Legacy {
+    /// Whether their port refuses whoever comes without TLS.
+    pub tls_only: bool,
+    /// Certificates of their port; `None`: those of the TLS port.
+    pub certs: Option<Arc<dyn ResolvesServerCert>>,
+    /// Connections per address and `connects_window` that have not proved to be a server's.
+    pub connects: u32,
+    /// See `connects`.
+    pub connects_window: Duration,
+    /// How long the old tunnel of a server that came again may finish what it carries; zero: not at all.
+    pub drain_grace: Duration,
+    /// Between two HEARTBEATs to a server.
+    pub heartbeat: Duration,
+    /// A tunnel without a byte from its server is closed.
+    pub silence: Duration,
+    /// A server that owes us nothing is sent a WebSocket ping after so long, so that TCP notices when it is gone.
+    pub ping: Duration,
+    /// How long bytes may stay unacknowledged before the connection is given up.
+    pub unacknowledged: Duration,
+    /// A raw channel without a byte either way: the wire does not say when one ended.
+    pub idle_channel: Duration,
+    /// Bytes of an answer that wait for its viewer.
+    pub stream_queue: usize,
+    /// The same of all answers of a tunnel.
+    pub tunnel_queue: usize,
+    /// How long one viewer who does not read may hold up the others of its tunnel.
+    pub pause: Duration,
+    /// Requests under way in one tunnel.
+    pub requests: usize,
+    /// Bytes of a request's body: what existing servers put together.
+    pub request_body: u64,
+}
+
+impl Default for Legacy {
+    fn default() -> Self {
+        Self {
+            tls_only: false,
+            certs: None,
+            connects: 10,
+            connects_window: Duration::from_secs(60),
+            drain_grace: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(30),
+            silence: Duration::from_secs(90),
+            // With `unacknowledged`: a server that vanished is noticed within 15 s.
+            ping: Duration::from_secs(5),
+            unacknowledged: Duration::from_secs(10),
+            idle_channel: Duration::from_secs(300),
+            // More would not help a viewer that is slower than the server's line.
+            stream_queue: 256 * 1024,
+            tunnel_queue: 16 * 1024 * 1024,
+            pause: Duration::from_secs(1),
+            // A server puts 128 chunked requests together at once (legacy-relay-wire s.2.2).
+            requests: 128,
+            request_body: 25 * 1024 * 1024,
+        }
     }
 }

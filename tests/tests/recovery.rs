@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 const TICKET: &str = "x-phlix-ticket";
 
-/// A dead path is noticed within 15 s (native-tunnel s.1); a request that was under way then waits 10 s for another tunnel
-/// (trust s.10); and a busy machine is slow.
-const NOTICED: Duration = Duration::from_secs(40);
+/// A server that is gone without a word is noticed within 15 s, and no request hangs longer (promises R11): its path stalls
+/// within 3.5 s, and a request that was under way then waits 5 s for another tunnel.
+const NOTICED: Duration = Duration::from_secs(15);
 /// An agent's first retry comes within 1 s; a hub must start in between.
 const BACK: Duration = Duration::from_secs(45);
 

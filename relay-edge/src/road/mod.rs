@@ -121,7 +121,8 @@ impl Road {
                 tunnels: Arc::clone(tunnels),
                 uplink: Arc::clone(uplink),
                 metrics: Arc::clone(metrics),
-                patience: config.timeouts.resume,
+                ask_again: config.timeouts.ask_again.min(config.timeouts.resume),
+                resume: config.timeouts.resume,
             }),
             config: Arc::clone(config),
         })

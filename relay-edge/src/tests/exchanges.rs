@@ -313,7 +313,7 @@ async fn the_agents_first_byte_says_why_there_is_no_connection() {
 #[tokio::test]
 async fn an_offline_server_is_a_503_at_once() {
     // A request that meets a tunnel's death waits so long for the next one.
-    let world = World::with(|config| config.timeouts.resume = Duration::from_millis(50)).await;
+    let world = World::with(|config| config.timeouts.ask_again = Duration::from_millis(50)).await;
     let mut viewer = world.h1(NAME).await;
     let asked = Instant::now();
     let answer = viewer.fetch(bare(world.get("/x"))).await;

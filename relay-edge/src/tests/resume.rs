@@ -593,17 +593,22 @@ async fn a_request_whose_tunnel_dies_before_the_head_is_asked_again_if_it_may_be
 
 #[tokio::test]
 async fn a_request_that_is_not_asked_again_in_time_is_said_to_be_offline() {
-    let world = World::with(|config| config.timeouts.resume = Duration::from_millis(300)).await;
+    let patience = Duration::from_millis(300);
+    let world = World::with(|config| config.timeouts.ask_again = patience).await;
     for mut viewer in world.viewers().await {
         let silent = Cinema::shows(Film { says: Says::Nothing, ..GOOD }).await;
         let agent = world.tunnel_to_cinema(&silent).await;
         let request = bare(world.get("/film"));
         let asking = tokio::spawn(async move { viewer.fetch(request).await });
         until(async || !silent.asked().is_empty()).await;
+        let died = Instant::now();
         die(agent);
         let answer = asking.await.unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (503, "server.offline"));
         assert!(answer.headers.contains_key("retry-after"));
+        // Long before a running answer would be given up.
+        let waited = died.elapsed();
+        assert!(waited >= patience && waited < patience + Duration::from_secs(2), "{waited:?}");
     }
 }
 

@@ -32,8 +32,10 @@ pub(crate) struct Means {
     pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) metrics: Arc<Metrics>,
-    /// How long another tunnel is waited for, from the death of the last one.
-    pub(crate) patience: Duration,
+    /// How long another tunnel is waited for before there is a head, from the death of the last one.
+    pub(crate) ask_again: Duration,
+    /// The same where a body runs.
+    pub(crate) resume: Duration,
 }
 
 /// Why an exchange did not go on.
@@ -119,7 +121,7 @@ impl Exchange {
                 Err(LegError::TunnelLost) => {}
                 Err(error) => return Err(error),
             }
-            let found = self.elsewhere(&tunnel.ticket(), died(&tunnel)).await;
+            let found = self.elsewhere(&tunnel.ticket(), died(&tunnel) + self.means.ask_again).await;
             let outcome = found.as_ref().map_or_else(Lost::word, |_| "asked");
             self.means.metrics.resumes.with_label_values(&["head", outcome]).inc();
             match found {
@@ -143,9 +145,8 @@ impl Exchange {
     }
 
     /// Another tunnel to the same server, by the right that there is now. `home` is the ticket of the one that died.
-    pub(super) async fn elsewhere(&mut self, home: &TunnelTicket, died: Instant) -> Result<Arc<Tunnel>, Lost> {
+    pub(super) async fn elsewhere(&mut self, home: &TunnelTicket, deadline: Instant) -> Result<Arc<Tunnel>, Lost> {
         self.left = self.left.checked_sub(1).ok_or(Lost::TooOften)?;
-        let deadline = died + self.means.patience;
         let found = tokio::select! {
             // A right that was withdrawn ends the wait, whatever came with it.
             biased;

@@ -97,7 +97,8 @@ impl Rest {
 
     async fn ask(&mut self) -> Result<LegBody, Lost> {
         loop {
-            let tunnel = self.exchange.elsewhere(&self.home, died(&self.tunnel)).await?;
+            let deadline = died(&self.tunnel) + self.exchange.means.resume;
+            let tunnel = self.exchange.elsewhere(&self.home, deadline).await?;
             if !is_same_home(&self.home, &tunnel.ticket()) {
                 return Err(Lost::AnotherHome);
             }
