@@ -59,6 +59,11 @@ impl Api {
         Self { bearer: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The token that it sends.
+    pub fn bearer(&self) -> Option<&str> {
+        self.bearer.as_deref()
+    }
+
     /// The same, with one more header on every call.
     #[must_use]
     pub fn with_header(&self, name: &str, value: &str) -> Self {

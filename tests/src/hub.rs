@@ -62,6 +62,24 @@ impl Ready {
     }
 }
 
+impl Ready {
+    /// Where media servers hold their tunnels (8802).
+    ///
+    /// # Panics
+    /// Where the hub did not tell.
+    pub fn relay_server(&self) -> SocketAddr {
+        self.relay_ports[0].expect("the ready file tells `relay_server`")
+    }
+
+    /// Where raw clients mount (8803).
+    ///
+    /// # Panics
+    /// Where the hub did not tell.
+    pub fn relay_client(&self) -> SocketAddr {
+        self.relay_ports[1].expect("the ready file tells `relay_client`")
+    }
+}
+
 impl Hub {
     /// A new hub; `settings` are environment variables on top of what the harness sets.
     pub async fn start(database: Database, settings: &[(&str, &str)]) -> Self {
