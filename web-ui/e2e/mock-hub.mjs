@@ -11,6 +11,7 @@ import { extname } from 'node:path'
 
 /** @import { AccessInfo, ClaimPreview, ServerDetail, ServerInfo, User } from '../src/api/types.js' */
 /** @import { IncomingMessage, ServerResponse } from 'node:http' */
+/** @import { MockHome } from './mock-home.mjs' */
 
 const DIST = new URL('../dist/', import.meta.url)
 
@@ -46,6 +47,9 @@ export class MockHub {
   /** What those documents answer, by path; a plain heading when not said.
    * @type {Map<string, (url: URL, account: Account | undefined, response: ServerResponse) => void>} */
   documents = new Map()
+  /** Behind the proxy path, by server id.
+   * @type {Map<string, MockHome>} */
+  homes = new Map()
   /** @type {string[]} */
   writes = []
   origin = ''
@@ -81,6 +85,7 @@ export class MockHub {
       `style-src ${this.origin}/app/assets/`,
       "img-src 'self'",
       "font-src 'self'",
+      "media-src 'self'",
       "connect-src 'self'",
       "form-action 'self'",
       "base-uri 'none'",
@@ -179,6 +184,13 @@ export class MockHub {
       return send(204, undefined, ours ? { 'Set-Cookie': `${COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax` } : {})
     }
     if (!account) return refuse(401, 'auth.required', 'Unauthorized')
+
+    const [, proxied, rest] = /^\/api\/v1\/servers\/([^/]+)\/proxy(\/.*)$/.exec(url.pathname + url.search) ?? []
+    if (proxied && rest) {
+      const home = account.servers.some(({ info }) => info.serverId === proxied) ? this.homes.get(proxied) : undefined
+      if (['document', 'iframe', 'script'].includes(String(request.headers['sec-fetch-dest']))) return refuse(403, 'proxy.scope_denied', 'Not here')
+      return home ? home.answer(request, response, rest) : refuse(503, 'server.offline', 'Server is offline')
+    }
 
     if (line === 'GET /api/v1/me') return send(200, { user: account.user, claims: {}, servers: account.servers.map(({ info }) => info) })
     if (line === 'GET /api/v1/me/servers') return send(200, { servers: account.servers.map(({ info }) => info) })
@@ -295,11 +307,11 @@ export class MockHub {
 
 /**
  * @param {string} name
- * @param {{ online?: boolean, relayUrl?: string, directUrl?: string, beats?: number, version?: string }} [about]
+ * @param {{ online?: boolean, relayUrl?: string, directUrl?: string, beats?: number, version?: string, kind?: string }} [about]
  * @returns {Server}
  */
 export function makeServer(name, about = {}) {
-  const { online = true, directUrl = 'http://192.168.1.20:8096', beats = 3, version = '0.1.0' } = about
+  const { online = true, directUrl = 'http://192.168.1.20:8096', beats = 3, version = '0.1.0', kind = 'generic' } = about
   const id = randomUUID()
   const host = `${id.slice(0, 8)}.hub.localhost`
   const url = about.relayUrl ?? `https://${host}:8443/`
@@ -317,7 +329,7 @@ export function makeServer(name, about = {}) {
       relayActive: online,
       libraryCount: null,
       subdomain: id.slice(0, 8),
-      kind: 'generic',
+      kind,
       url,
       server_id: id,
       server_name: name,
@@ -331,7 +343,7 @@ export function makeServer(name, about = {}) {
       server: {
         id,
         server_name: name,
-        kind: 'generic',
+        kind,
         version,
         status,
         last_seen_at: seen,

@@ -5,14 +5,15 @@
  */
 import { complaintsOf, launch, shot } from './browser.mjs'
 import { MockHub } from './mock-hub.mjs'
-import { stories } from './stories.mjs'
+import { stories as ofPhlix } from './phlix-stories.mjs'
+import { stories as ofHub } from './stories.mjs'
 
 const only = process.argv[2]
 const browser = await launch()
 let passed = 0
 let failed = 0
 
-for (const { name, expected, options, tell } of stories) {
+for (const { name, expected, options, tell } of [...ofHub, ...ofPhlix]) {
   if (only && !name.includes(only)) continue
   const hub = new MockHub()
   const origin = await hub.start()

@@ -2,43 +2,9 @@
 import assert from 'node:assert/strict'
 import { shot } from './browser.mjs'
 import { makeServer } from './mock-hub.mjs'
+import { enter, fits, focused, HOSTILE, REFUSED } from './steps.mjs'
 
-/**
- * @import { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
- * @import { MockHub } from './mock-hub.mjs'
- * @typedef {{ hub: MockHub, page: Page, context: BrowserContext }} World
- * @typedef {{ name: string, expected?: RegExp[], options?: BrowserContextOptions, tell: (world: World) => Promise<void> }} Story
- */
-
-/** The browser logs each refused call by itself. */
-const REFUSED = /Failed to load resource: the server responded with a status of \d+/
-
-/** Text that would do something anywhere but in a text node. */
-const HOSTILE = `"><img src=x onerror="alert(1)"><script>alert(2)</script>{{constructor.constructor('alert(3)')()}}<svg onload=alert(4)>`
-
-/** Signed in without the form. @param {World} world @param {import('./mock-hub.mjs').MockHub['addAccount'] extends (...a: any) => infer R ? R : never} account */
-async function enter({ hub, context }, account) {
-  hub.sessions.set('test-session', account)
-  await context.addCookies([
-    { name: '__Host-phlix-s', value: 'test-session', domain: 'localhost', path: '/', secure: true, httpOnly: true, sameSite: 'Lax' },
-  ])
-}
-
-/** @param {Page} page */
-async function focused(page) {
-  return page.evaluate(() => {
-    const element = document.activeElement
-    const label = element instanceof HTMLInputElement ? element.labels?.[0]?.textContent : element?.textContent
-    return `${element?.tagName.toLowerCase()}: ${label?.trim()}`
-  })
-}
-
-/** Nothing wider than the window. @param {Page} page */
-async function fits(page) {
-  const content = await page.evaluate(() => document.documentElement.scrollWidth)
-  const window = page.viewportSize()?.width ?? 0
-  assert.ok(content <= window, `the page is ${content} px wide in a window of ${window} px`)
-}
+/** @import { Story } from './steps.mjs' */
 
 /** @type {Story[]} */
 export const stories = [
