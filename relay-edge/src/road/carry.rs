@@ -23,6 +23,7 @@ use super::headers;
 use super::live::Listed;
 use super::locate::offline;
 use super::pace::Tempo;
+use super::paced::Paced;
 use super::refusal::{Refusal, malformed};
 use super::resume::{Exchange, Lasting, Means};
 use crate::body::{self, Body, BodyError, ViewerBody};
@@ -117,7 +118,7 @@ pub(super) fn answer(
         Some((exchange, tunnel)) => Lasting::new(body, &head, exchange, &listed.entry, tunnel),
         None => Lasting::plain(body),
     };
-    let mut answer = Response::new(FromOrigin { body, listed, held: None }.boxed_unsync());
+    let mut answer = Response::new(Paced::new(body, listed).boxed_unsync());
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
     headers::from_origin(answer.headers_mut());
@@ -139,15 +140,28 @@ pub(super) fn origin_form(head: &Parts) -> Result<http::Uri, Refusal> {
     Ok(http::Uri::from(path.clone()))
 }
 
+/// A viewer's body on its way to an origin that is not asked whether it wants it.
+pub(super) fn upload(incoming: ViewerBody, activity: &Arc<Activity>, taken: Taken, tempo: Tempo) -> Body {
+    if incoming.is_end_stream() {
+        activity.set_request_sent();
+        return body::empty();
+    }
+    ToOrigin { incoming, gate: None, activity: Arc::clone(activity), taken, tempo }.boxed_unsync()
+}
+
+/// Whether what the viewer expects is all right, that is, nothing or a word to go on.
+pub(super) fn expects_to_continue(head: &Parts) -> Result<bool, Refusal> {
+    let Some(expect) = head.headers.get(EXPECT) else { return Ok(false) };
+    if expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Ok(true);
+    }
+    Err(Refusal::new(StatusCode::EXPECTATION_FAILED, "request.expectation", "That can't be expected here."))
+}
+
 /// What the viewer expects before it sends its body (RFC 9110 s.10.1.1).
 fn expectation(head: &mut Parts, incoming: &ViewerBody) -> Result<Option<Arc<Gate>>, Refusal> {
-    let Some(expect) = head.headers.get(EXPECT) else { return Ok(None) };
-    if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        return Err(Refusal::new(
-            StatusCode::EXPECTATION_FAILED,
-            "request.expectation",
-            "That can't be expected here.",
-        ));
+    if !expects_to_continue(head)? {
+        return Ok(None);
     }
     if incoming.is_end_stream() {
         head.headers.remove(EXPECT);
@@ -291,50 +305,5 @@ impl http_body::Body for ToOrigin {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-/// An origin's body on its way to the viewer. Listed as long as it runs.
-struct FromOrigin {
-    body: Lasting,
-    listed: Listed,
-    /// Until the ticket's rate allows more.
-    held: Option<Pin<Box<Sleep>>>,
-}
-
-impl http_body::Body for FromOrigin {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        if let Some(held) = &mut this.held {
-            let entry = &this.listed.entry;
-            entry.register(cx.waker());
-            if !entry.is_cut() {
-                std::task::ready!(held.as_mut().poll(cx));
-            }
-            this.held = None;
-        }
-        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
-            if let Some(trailers) = frame.trailers_mut() {
-                headers::trailers(trailers);
-            }
-            if let (Some(pace), Some(data)) = (&this.listed.entry.pace, frame.data_ref()) {
-                let now = Instant::now();
-                pace.spend(data.len(), now);
-                this.held = pace.wait(now).map(|until| Box::pin(tokio::time::sleep_until(until.into())));
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -51,15 +51,19 @@ pub(crate) enum Full {
     Share,
 }
 
+/// Stops an answer's body where it comes from.
+type Stop = Box<dyn Fn() + Send + Sync>;
+
 /// One exchange with an origin.
 pub(crate) struct Entry {
     server: ServerId,
     holder: Holder,
-    host: Hostname,
+    /// The name it was asked at; `None` on the hub's proxy path.
+    host: Option<Hostname>,
     /// The ticket it rests on; `None` at an open name.
     right: Option<Arc<ViewerTicket>>,
     activity: Arc<Activity>,
-    flow: Mutex<Option<Flow>>,
+    source: Mutex<Option<Stop>>,
     /// The rate of the ticket, shared by all that its user does at this server.
     pub(crate) pace: Option<Arc<Pace>>,
 }
@@ -81,14 +85,19 @@ impl Entry {
 
     /// Where the answer's body comes from, once there is one.
     pub(crate) fn set_flow(&self, flow: Flow) {
-        *self.flow.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow);
+        self.set_stop(move || flow.stop());
+    }
+
+    /// How to stop the answer's body where it comes from, once there is one.
+    pub(crate) fn set_stop(&self, stop: impl Fn() + Send + Sync + 'static) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stop));
     }
 
     fn cut(&self, code: ResetCode) {
         self.activity.cut(code);
         // Also where nobody polls: a viewer who doesn't read must not hold the origin.
-        if let Some(flow) = &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            flow.stop();
+        if let Some(stop) = &*self.source.lock().unwrap_or_else(PoisonError::into_inner) {
+            stop();
         }
     }
 }
@@ -117,7 +126,7 @@ impl Live {
     pub(crate) fn list(
         self: &Arc<Self>,
         server: ServerId,
-        host: Hostname,
+        host: Option<Hostname>,
         right: Option<Arc<ViewerTicket>>,
         from: IpAddr,
         streams: usize,
@@ -146,7 +155,7 @@ impl Live {
             }
             *held += 1;
         }
-        let entry = Arc::new(Entry { server, holder, host, right, activity, flow: Mutex::default(), pace });
+        let entry = Arc::new(Entry { server, holder, host, right, activity, source: Mutex::default(), pace });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         entries.insert(number, Arc::clone(&entry));
         drop(entries);
@@ -165,7 +174,7 @@ impl Live {
                     Ok(Event::Names(_, hosts)) => self.judge_names(&uplink, hosts.iter().cloned().collect()).await,
                     Ok(Event::All) | Err(RecvError::Lagged(_)) => {
                         self.judge_tickets(&uplink);
-                        let hosts = self.entries().values().map(|entry| entry.host.clone()).collect();
+                        let hosts = self.entries().values().filter_map(|entry| entry.host.clone()).collect();
                         self.judge_names(&uplink, hosts).await;
                     }
                     Err(RecvError::Closed) => return,
@@ -184,12 +193,12 @@ impl Live {
     /// seen by the next request.
     async fn judge_names(&self, uplink: &Uplink, hosts: HashSet<Hostname>) {
         for host in hosts {
-            if !self.entries().values().any(|entry| entry.host == host) {
+            if !self.entries().values().any(|entry| entry.host.as_ref() == Some(&host)) {
                 continue;
             }
             let Ok(route) = uplink.directory.route(&host).await else { continue };
             self.cut(|entry| {
-                entry.host == host
+                entry.host.as_ref() == Some(&host)
                     && match &route {
                         None => true,
                         Some(route) => {

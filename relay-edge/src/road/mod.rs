@@ -13,6 +13,7 @@ mod hub;
 pub(crate) mod live;
 mod locate;
 mod pace;
+mod paced;
 pub(crate) mod paths;
 pub(crate) mod refusal;
 pub(crate) mod resolve;
@@ -197,7 +198,7 @@ impl Road {
                 account.set_room(Room::Hub);
                 self.to_hub(head, body, visit, &from, account).await
             }
-            Asked::Proxy(server) => {
+            Asked::Proxy(asked) => {
                 account.set_room(Room::Proxy);
                 if self.config.role != EdgeRole::Core {
                     return Err(unknown_host());
@@ -207,7 +208,8 @@ impl Road {
                     head.headers.remove(COOKIE);
                 }
                 let exchanged =
-                    admit::at_proxy(&self.uplink, &self.misses, &head, &self.hub_origin, from.address, server).await?;
+                    admit::at_proxy(&self.uplink, &self.misses, &head, &self.hub_origin, from.address, asked.server)
+                        .await?;
                 account.set_server(exchanged.claims.server_id);
                 Err(admit::proxy_answer(&exchanged))
             }
@@ -275,7 +277,7 @@ impl Road {
         let right = viewer.as_ref().map(|viewer| Arc::clone(&viewer.claims));
         let listed = self
             .live
-            .list(route.server_id, host.clone(), right, from.address, tunnel.streams(), Arc::clone(&activity))
+            .list(route.server_id, Some(host.clone()), right, from.address, tunnel.streams(), Arc::clone(&activity))
             .map_err(too_many)?;
         let authority = authority(&host, self.names_port);
         let errand = carry::Errand {

@@ -54,6 +54,13 @@ impl Refusal {
         }
     }
 
+    /// A limit that clients of the proxy path look for as `error.code`.
+    //= legacy-relay-wire s.3.3
+    pub(crate) fn nested(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        let body = serde_json::json!({ "error": { "code": code, "message": message } });
+        Self::passed_on(status, code, Bytes::from(body.to_string()))
+    }
+
     /// What the control plane said, word for word.
     pub(crate) fn passed_on(status: StatusCode, code: &'static str, body: Bytes) -> Self {
         let details = Details { body: Some(body), ..Details::default() };

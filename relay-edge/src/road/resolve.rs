@@ -18,8 +18,8 @@ use crate::config::Limits;
 pub(crate) enum Asked {
     /// The hub's own domain: the control plane answers.
     Hub,
-    /// The hub's proxy path to a server; `None`: to what can't be one.
-    Proxy(Option<ServerId>),
+    /// The hub's proxy path to a server.
+    Proxy(Proxied),
     /// A server's name.
     Name(Hostname),
     /// A WebSocket at a server's name.
@@ -28,6 +28,17 @@ pub(crate) enum Asked {
     SignIn(Hostname, Step),
     /// A server's name without TLS: goes to its URL.
     PlainName(Hostname),
+}
+
+/// A place on the hub's proxy path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proxied {
+    /// `None`: what can't be a server.
+    pub(crate) server: Option<ServerId>,
+    /// So many bytes of the path are the hub's; what follows is the server's.
+    pub(crate) prefix: usize,
+    /// A WebSocket is asked for.
+    pub(crate) way: Option<Way>,
 }
 
 /// Steps of a sign-in at a name (trust s.6.2).
@@ -178,6 +189,9 @@ fn is_port(text: &str) -> bool {
 /// `/api/v1/servers/{id}/proxy/*` and its alias `/api/v1/relay/{id}/*`.
 //= legacy-relay-wire s.3.3
 fn on_hub(path: &str, way: Option<Way>) -> Result<Asked, Refusal> {
+    if let Some((id, prefix)) = proxied(path) {
+        return Ok(Asked::Proxy(Proxied { server: id.parse().ok(), prefix, way }));
+    }
     if way.is_some() {
         return Err(Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -185,17 +199,20 @@ fn on_hub(path: &str, way: Option<Way>) -> Result<Asked, Refusal> {
             "The hub itself has no WebSockets.",
         ));
     }
-    let id = if let Some(rest) = path.strip_prefix("/api/v1/servers/") {
-        match rest.split_once('/') {
-            Some((id, tail)) if tail == "proxy" || tail.starts_with("proxy/") => id,
-            _ => return Ok(Asked::Hub),
-        }
-    } else if let Some(rest) = path.strip_prefix("/api/v1/relay/") {
-        rest.split('/').next().unwrap_or_default()
-    } else {
-        return Ok(Asked::Hub);
-    };
-    Ok(Asked::Proxy(id.parse().ok()))
+    Ok(Asked::Hub)
+}
+
+/// The server's id as it was written, and the length of the path up to the server's own.
+fn proxied(path: &str) -> Option<(&str, usize)> {
+    const SERVERS: &str = "/api/v1/servers/";
+    const ALIAS: &str = "/api/v1/relay/";
+    if let Some(rest) = path.strip_prefix(SERVERS) {
+        let (id, tail) = rest.split_once('/')?;
+        let proxy = tail == "proxy" || tail.starts_with("proxy/");
+        return proxy.then_some((id, SERVERS.len() + id.len() + "/proxy".len()));
+    }
+    let id = path.strip_prefix(ALIAS)?.split('/').next().unwrap_or_default();
+    Some((id, ALIAS.len() + id.len()))
 }
 
 #[cfg(test)]
@@ -237,15 +254,20 @@ mod tests {
     fn each_host_and_path_has_its_place() {
         let server: ServerId = "00000000-0000-4000-8000-000000000004".parse().unwrap();
         let at = name("ab.names.example");
+        let proxied = |server, prefix: &str| Asked::Proxy(Proxied { server, prefix: prefix.len(), way: None });
+        let (proxy, alias) = (format!("/api/v1/servers/{server}/proxy"), format!("/api/v1/relay/{server}"));
         for (host, path, asked) in [
             ("hub.example", "/", Asked::Hub),
             ("hub.example:8443", "/api/v1/me/servers", Asked::Hub),
             ("hub.example", "/.phlix/start", Asked::Hub),
-            ("hub.example", &format!("/api/v1/servers/{server}/proxy/hls/x"), Asked::Proxy(Some(server))),
-            ("hub.example", &format!("/api/v1/servers/{server}/proxy"), Asked::Proxy(Some(server))),
+            ("hub.example", &format!("{proxy}/hls/x"), proxied(Some(server), &proxy)),
+            ("hub.example", &proxy, proxied(Some(server), &proxy)),
             ("hub.example", &format!("/api/v1/servers/{server}/proxyish"), Asked::Hub),
-            ("hub.example", &format!("/api/v1/relay/{server}/hls/x"), Asked::Proxy(Some(server))),
-            ("hub.example", "/api/v1/servers/nobody/proxy/x", Asked::Proxy(None)),
+            ("hub.example", &format!("{alias}/hls/x"), proxied(Some(server), &alias)),
+            ("hub.example", &alias, proxied(Some(server), &alias)),
+            ("hub.example", "/api/v1/servers/nobody/proxy/x", proxied(None, "/api/v1/servers/nobody/proxy")),
+            ("hub.example", "/api/v1/relay/", proxied(None, "/api/v1/relay/")),
+            ("hub.example", "/api/v1/relays/x", Asked::Hub),
             ("AB.names.example.", "/video", Asked::Name(at.clone())),
             ("ab.names.example", "/.phlix/start", Asked::SignIn(at.clone(), Step::Start)),
             ("ab.names.example", "/.phlix/finish", Asked::SignIn(at.clone(), Step::Finish)),
