@@ -4,9 +4,11 @@
 //! arguments), so that every rule here can be tested by moving numbers. Control plane, edge and agent all depend on
 //! this crate; it depends on none of them.
 
+mod bucket;
 pub mod hostname;
 pub mod ids;
 pub mod keys;
+pub mod legacy;
 pub mod native;
 pub mod token;
 pub mod uplink;

@@ -1,6 +1,8 @@
 //! What a peer may not do, and how much of what it may.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::bucket::Bucket;
 
 /// A broken rule. Closes the tunnel; the sentence is the reason in the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,38 +37,6 @@ pub enum Violation {
     Silent,
 }
 
-/// How much of something a peer may do: `burst` at once, refilled by `rate` a second.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
-    burst: u32,
-    rate: u32,
-    left: u32,
-    at: Instant,
-}
-
-impl Bucket {
-    pub(super) fn new(burst: u32, rate: u32, now: Instant) -> Self {
-        Self { burst, rate, left: burst, at: now }
-    }
-
-    /// Takes `amount`; `false` when there is not so much.
-    pub(super) fn take(&mut self, amount: u32, now: Instant) -> bool {
-        let waited = now.saturating_duration_since(self.at);
-        let refill = waited.as_nanos() * u128::from(self.rate) / 1_000_000_000;
-        if refill > 0 {
-            self.left = u32::try_from(refill).unwrap_or(u32::MAX).saturating_add(self.left).min(self.burst);
-            // What was not enough for a whole one is kept for the next time.
-            let spent = Duration::from_nanos((refill * 1_000_000_000 / u128::from(self.rate)) as u64);
-            self.at = self.at.checked_add(spent).unwrap_or(now);
-        }
-        let enough = self.left >= amount;
-        if enough {
-            self.left -= amount;
-        }
-        enough
-    }
-}
-
 /// A connection's budgets. Each bears what a well-behaved peer does in the worst case, several times over.
 #[derive(Debug)]
 pub(super) struct Budgets {
@@ -91,25 +61,5 @@ impl Budgets {
             resets: Bucket::new(2000, 500, now),
             control: Bucket::new(256 * 1024, 32 * 1024, now),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(3, 2, start);
-        assert!((0..3).all(|_| bucket.take(1, start)));
-        assert!(!bucket.take(1, start));
-        let later = start + Duration::from_millis(700);
-        assert!(bucket.take(1, later));
-        assert!(!bucket.take(1, later));
-        // The 200 ms beyond the first half second were not lost.
-        assert!(bucket.take(1, start + Duration::from_millis(1000)));
-        assert!(!bucket.take(4, start + Duration::from_secs(60)));
-        assert!(bucket.take(3, start + Duration::from_secs(60)));
     }
 }
