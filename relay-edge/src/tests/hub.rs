@@ -19,8 +19,8 @@ use phlix_protocol::token::{
 };
 use phlix_protocol::uplink::{
     BulletinLine, Change, EdgeRole, EdgeStatus, ExchangeReply, ExchangeRequest, NameCode, PresenceReply,
-    PresenceReport, Register, Registered, RenewRequest, Revocation, Route, Selector, ServerKind, Snapshot, TicketReply,
-    paths,
+    PresenceReport, Register, Registered, RelayToken, RenewRequest, Revocation, Route, Selector, ServerKind,
+    ServerState, Snapshot, TicketReply, paths,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -46,6 +46,11 @@ struct State {
     exchanges: HashMap<String, Result<ExchangeReply, StatusCode>>,
     codes: HashMap<(String, String), TicketReply>,
     renewals: HashMap<String, TicketReply>,
+    /// Tickets by relay token; what is not here is 401.
+    relay_tokens: HashMap<String, TicketReply>,
+    online: HashMap<ServerId, bool>,
+    /// How often relay tokens and servers' states were asked for.
+    asked: usize,
     pub(super) presence: Vec<PresenceReport>,
     seen: Vec<http::request::Parts>,
     /// 503 to everything.
@@ -145,6 +150,24 @@ impl Hub {
                 match self.state().renewals.get(&request.ticket) {
                     Some(reply) => json(StatusCode::OK, reply),
                     None => refusal(StatusCode::FORBIDDEN, "gone"),
+                }
+            }
+            paths::RELAY_TOKENS => {
+                let shown: RelayToken = serde_json::from_slice(&body).unwrap();
+                let mut state = self.state();
+                state.asked += 1;
+                match state.relay_tokens.get(&shown.token) {
+                    Some(reply) => json(StatusCode::OK, reply),
+                    None => refusal(StatusCode::UNAUTHORIZED, "auth.invalid_token"),
+                }
+            }
+            _ if path.starts_with(paths::SERVERS) => {
+                let id = path.split('/').nth(4).unwrap_or_default().parse().unwrap();
+                let mut state = self.state();
+                state.asked += 1;
+                match state.online.get(&id) {
+                    Some(online) => json(StatusCode::OK, &ServerState { online: *online }),
+                    None => refusal(StatusCode::NOT_FOUND, "server.not_found"),
                 }
             }
             _ => match path.strip_prefix("/edge/v1/hosts/").and_then(|host| host.parse::<Hostname>().ok()) {
@@ -273,6 +296,20 @@ impl Hub {
         let reply = TicketReply { ticket: fresh.clone(), expires_at: ticket.exp };
         self.state().renewals.insert(old.into(), reply);
         fresh
+    }
+
+    pub(super) fn relay_token(&self, token: &str, ticket: &ViewerTicket) {
+        let reply = TicketReply { ticket: token::sign(ticket, &self.key), expires_at: ticket.exp };
+        self.state().relay_tokens.insert(token.into(), reply);
+    }
+
+    pub(super) fn set_online(&self, server: ServerId, online: bool) {
+        self.state().online.insert(server, online);
+    }
+
+    /// How often relay tokens and servers' states were asked for.
+    pub(super) fn asked(&self) -> usize {
+        self.state().asked
     }
 
     /// The last request that was passed on.

@@ -2,6 +2,7 @@
 //! each speaking its protocol from the specification.
 
 mod agent;
+mod directory;
 mod exchanges;
 mod http3;
 mod hub;

@@ -34,7 +34,7 @@ const MESSAGES_PER_MINUTE: u32 = 120;
 /// The room's own state.
 pub(crate) struct Tunnels {
     pub(super) config: Arc<Config>,
-    pub(super) uplink: Arc<Uplink>,
+    pub(crate) uplink: Arc<Uplink>,
     pub(crate) registry: Registry,
     metrics: Arc<Metrics>,
     names: HashSet<String>,

@@ -183,7 +183,7 @@ impl World {
 
     /// Whether plain tunnels of this legacy server are refused.
     //= trust s.9.6
-    pub(crate) fn tls_only(&self, server: ServerId) -> bool {
+    pub(crate) fn is_tls_only(&self, server: ServerId) -> bool {
         self.tls_only.contains(&server)
     }
 
@@ -384,13 +384,13 @@ mod tests {
             change: Change::TlsOnly { server_id: server(), required },
         };
         assert_eq!(world.apply(change(2, true)), Outcome::Rights);
-        assert!(world.tls_only(server()));
+        assert!(world.is_tls_only(server()));
         assert_eq!(world.apply(change(3, false)), Outcome::Quiet);
-        assert!(!world.tls_only(server()));
+        assert!(!world.is_tls_only(server()));
         let BulletinLine::Snapshot(listed) = snapshot(3) else { unreachable!() };
         let listed = BulletinLine::Snapshot(Snapshot { tls_only: vec![server()], ..listed });
         assert_eq!(world.apply(listed), Outcome::Rights);
-        assert!(world.tls_only(server()));
+        assert!(world.is_tls_only(server()));
     }
 
     #[test]

@@ -13,9 +13,10 @@ use futures_util::FutureExt as _;
 use http::{Method, StatusCode};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::ServerId;
-use phlix_protocol::token::{self, ViewerTicket};
+use phlix_protocol::token::{self, Scope, ViewerTicket};
 use phlix_protocol::uplink::{
-    Credential, ExchangeReply, ExchangeRequest, NameCode, RenewRequest, Route, TicketReply, paths,
+    Credential, ExchangeReply, ExchangeRequest, NameCode, RelayToken, RenewRequest, Route, ServerState, TicketReply,
+    paths,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -53,6 +54,18 @@ pub(crate) struct Exchanged {
     pub(crate) reply: ExchangeReply,
 }
 
+/// What became of a relay token.
+#[derive(Debug, Clone)]
+pub(crate) enum Mount {
+    /// A ticket of scope `Tunnel` for this edge.
+    Ticket(Arc<ViewerTicket>),
+    /// 401: unknown, late or withdrawn; 403: the server is not its user's (any more); 404: the server is gone.
+    Refused(StatusCode),
+}
+
+/// How long what was heard of a server's signs of life is used again.
+const STATE_KEPT: Duration = Duration::from_secs(5);
+
 /// The cache and the questions under way.
 pub(crate) struct Directory {
     client: Client,
@@ -62,6 +75,8 @@ pub(crate) struct Directory {
     cache: Arc<Cache>,
     routes: SingleFlight<Hostname, Result<Option<Arc<Route>>, Away>>,
     exchanges: SingleFlight<(Digest, ServerId), Result<Exchange, Away>>,
+    mounts: SingleFlight<(Digest, ServerId), Result<Mount, Away>>,
+    states: SingleFlight<ServerId, Result<bool, Away>>,
 }
 
 #[derive(Default)]
@@ -75,6 +90,12 @@ struct CacheState {
     exchanges: Bounded<(Digest, ServerId), Arc<Exchanged>>,
     refused: Bounded<Digest, (Instant, StatusCode, Bytes)>,
     renewals: Bounded<Digest, Renewal>,
+    /// By relay token and server.
+    mounts: Bounded<(Digest, ServerId), Arc<ViewerTicket>>,
+    /// Relay tokens that were refused a moment ago. Apart from `refused`: a viewer's flood must not push them out.
+    refused_mounts: Bounded<(Digest, ServerId), (Instant, StatusCode)>,
+    /// Whether a server gave signs of life, and until when that is used.
+    states: Bounded<ServerId, (Instant, bool)>,
     /// Revision of the last change to any route: an answer that was read before it may be old.
     last_change: u64,
 }
@@ -105,6 +126,9 @@ impl Directory {
             state.exchanges.capacity = entries;
             state.refused.capacity = entries;
             state.renewals.capacity = entries;
+            state.mounts.capacity = entries;
+            state.refused_mounts.capacity = entries;
+            state.states.capacity = entries;
         }
         Self {
             client,
@@ -114,6 +138,8 @@ impl Directory {
             cache,
             routes: SingleFlight::new(),
             exchanges: SingleFlight::new(),
+            mounts: SingleFlight::new(),
+            states: SingleFlight::new(),
         }
     }
 
@@ -181,6 +207,47 @@ impl Directory {
                 (self.client.clone(), self.bulletin.clone(), Arc::clone(&self.cache), self.negative, self.patience);
             let request = ExchangeRequest { credential, server_id: server };
             async move { ask_exchange(&client, &bulletin, &cache, key, request, negative, patience).await }.boxed()
+        });
+        tokio::time::timeout(self.patience, flight).await.unwrap_or(Err(Away))
+    }
+
+    /// Exchanges a relay token for a ticket to raw channels of one legacy server. The caller has checked its shape.
+    pub(crate) async fn mount(&self, token: &str, server: ServerId) -> Result<Mount, Away> {
+        let key = (digest(token), server);
+        {
+            let state = self.cache.state();
+            if let Some(ticket) = state.mounts.get(&key)
+                && clock::unix_now() < ticket.exp
+                && !self.bulletin.world().revokes_viewer(ticket)
+            {
+                return Ok(Mount::Ticket(Arc::clone(ticket)));
+            }
+            if let Some((until, status)) = state.refused_mounts.get(&key)
+                && Instant::now() < *until
+            {
+                return Ok(Mount::Refused(*status));
+            }
+        }
+        let flight = self.mounts.join(key, || {
+            let (client, bulletin, cache, negative, patience) =
+                (self.client.clone(), self.bulletin.clone(), Arc::clone(&self.cache), self.negative, self.patience);
+            let request = RelayToken { token: token.to_owned(), server_id: server };
+            async move { ask_mount(&client, &bulletin, &cache, key, request, negative, patience).await }.boxed()
+        });
+        tokio::time::timeout(self.patience, flight).await.unwrap_or(Err(Away))
+    }
+
+    /// Whether a server without a tunnel here gives signs of life (a recent heartbeat, or a tunnel elsewhere).
+    pub(crate) async fn online(&self, server: ServerId) -> Result<bool, Away> {
+        let known = self.cache.state().states.get(&server).copied();
+        if let Some((until, online)) = known
+            && Instant::now() < until
+        {
+            return Ok(online);
+        }
+        let flight = self.states.join(server, || {
+            let (client, cache) = (self.client.clone(), Arc::clone(&self.cache));
+            async move { ask_state(&client, &cache, server).await }.boxed()
         });
         tokio::time::timeout(self.patience, flight).await.unwrap_or(Err(Away))
     }
@@ -288,6 +355,60 @@ async fn ask_exchange(
             Err(Away)
         }
     }
+}
+
+async fn ask_mount(
+    client: &Client,
+    bulletin: &Bulletin,
+    cache: &Cache,
+    key: (Digest, ServerId),
+    request: RelayToken,
+    negative: Duration,
+    patience: Duration,
+) -> Result<Mount, Away> {
+    let server = request.server_id;
+    match client.call::<_, TicketReply>(Method::POST, paths::RELAY_TOKENS, Some(&request)).await {
+        Ok(reply) => {
+            let rev = token::peek::<ViewerTicket>(&reply.ticket).map_or(0, |claims| claims.rev);
+            let world = bulletin.reached(rev, patience).await.ok_or(Away)?;
+            let claims: ViewerTicket =
+                token::verify(&reply.ticket, &world.keys, clock::unix_now()).map_err(|error| {
+                    tracing::error!(%error, "the control plane's ticket for a relay token does not verify");
+                    Away
+                })?;
+            if claims.server_id != server || claims.scope != Scope::Tunnel {
+                return Err(Away);
+            }
+            if world.revokes_viewer(&claims) {
+                return Ok(Mount::Refused(StatusCode::UNAUTHORIZED));
+            }
+            let claims = Arc::new(claims);
+            cache.state().mounts.insert(key, Arc::clone(&claims));
+            Ok(Mount::Ticket(claims))
+        }
+        Err(CallError::Refused(status, _)) => {
+            cache.state().refused_mounts.insert(key, (Instant::now() + negative, status));
+            Ok(Mount::Refused(status))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the control plane exchanges no relay tokens");
+            Err(Away)
+        }
+    }
+}
+
+async fn ask_state(client: &Client, cache: &Cache, server: ServerId) -> Result<bool, Away> {
+    let path = format!("{}/{server}/state", paths::SERVERS);
+    let online = match client.call::<(), ServerState>(Method::GET, &path, None).await {
+        Ok(state) => state.online,
+        Err(CallError::Refused(StatusCode::NOT_FOUND, _)) => false,
+        Err(error) => {
+            tracing::debug!(%error, "the control plane does not say how a server is");
+            return Err(Away);
+        }
+    };
+    cache.state().states.insert(server, (Instant::now() + STATE_KEPT, online));
+    Ok(online)
 }
 
 impl Cache {
