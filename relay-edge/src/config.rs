@@ -65,6 +65,8 @@ pub struct Config {
     pub windows: Windows,
     /// Existing media servers, who speak the legacy wire.
     pub legacy: Legacy,
+    /// What viewers get of them.
+    pub proxy: Proxy,
 }
 
 impl Config {
@@ -101,6 +103,7 @@ impl Config {
             timeouts: Timeouts::default(),
             windows: Windows::default(),
             legacy: Legacy::default(),
+            proxy: Proxy::default(),
         }
     }
 }
@@ -331,6 +334,30 @@ impl Default for Legacy {
             // A server puts 128 chunked requests together at once (legacy-relay-wire s.2.2).
             requests: 128,
             request_body: 25 * 1024 * 1024,
+        }
+    }
+}
+
+/// What viewers get of existing media servers, on the hub's proxy path and at names (legacy-relay-wire s.3.3).
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Requests of one user in one `window`, media and artwork apart; 0: no limit.
+    pub requests: u32,
+    /// See `requests`.
+    pub window: Duration,
+    /// To an answer's first byte; afterwards, nothing from the server while its viewer waits.
+    pub silence: Duration,
+    /// The same for playlists and segments, which the server may have to encode first.
+    pub encoding: Duration,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            requests: 600,
+            window: Duration::from_secs(60),
+            silence: Duration::from_secs(30),
+            encoding: Duration::from_secs(60),
         }
     }
 }
