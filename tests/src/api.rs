@@ -64,6 +64,11 @@ impl Api {
         self.bearer.as_deref()
     }
 
+    /// A header that it sends on top.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// The same, with one more header on every call.
     #[must_use]
     pub fn with_header(&self, name: &str, value: &str) -> Self {

@@ -97,6 +97,8 @@ class Socket:
         self.put(payload)
         try:
             await self.writer.drain()
+            # Coroutines of one process take turns, also while the kernel takes all.
+            await asyncio.sleep(0)
         except ConnectionError as error:
             raise Closed from error
 
