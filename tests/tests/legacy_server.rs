@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
 use std::time::Duration;
 
 use phlix_tests::curl::Curl;
@@ -324,12 +323,12 @@ fn a_browser_plays_it_in_the_console() {
         let mut legacy = Legacy::start(&hub);
         let told = browser::run(
             &hub,
-            Path::new(&browser::of_web_ui("story-phlix.mjs")),
+            &browser::of_web_ui("story-legacy.mjs"),
             &[
                 ("CLAIM_CODE", &legacy.claim_code().await),
                 ("USER", "owner"),
                 ("PASSWORD", "a password for the hub"),
-                ("POSTERS", "1"),
+                ("ITEM", EXAMPLE),
             ],
             Duration::from_secs(180),
         )
