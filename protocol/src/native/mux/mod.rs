@@ -22,8 +22,9 @@
 //! # Who may hold what
 //!
 //! A reader that does not read holds its stream's window, 256 KiB at first. A window doubles while half of it is consumed
-//! within two round trips, up to 8 MiB, as long as all windows together are below the connection's cap, and no further
-//! than the cap divided by the streams that receive; it shrinks by withheld credit when there are more of them. A writer
+//! within a round trip, so up to two to four bandwidth-delay products, at most 8 MiB, as long as all windows together are
+//! below the connection's cap, and no further than the cap divided by the streams that receive. It shrinks by withheld
+//! credit when there are more of them, and is halved where a reader leaves what came lying for many round trips. A writer
 //! holds what it has credit for, at most 256 KiB, less when many write. An idle stream holds no buffer.
 
 mod batch;
@@ -60,6 +61,9 @@ pub const MAX_CONTROL: usize = 2 * (4 + crate::native::control::MAX_MESSAGE);
 const MOST_QUEUED: usize = 256 * 1024;
 const ALL_QUEUED: usize = 1024 * 1024;
 const LEAST_QUEUED: usize = 32 * 1024;
+
+/// Round trips for which half a window lies unread before the window is halved: the path fills one in two at most.
+const LYING: u32 = 8;
 
 /// Closed streams that are remembered for what the peer may still send on them.
 const MAX_CLOSED: usize = 4096;
@@ -537,11 +541,24 @@ impl Mux {
         let took = now.saturating_duration_since(recv.granted_at);
         let wider = (recv.window * 2).min(fair);
         let fits = self.windows + (wider - recv.window) <= self.receive_cap;
-        if fits && trip.is_some_and(|trip| took < 2 * trip) {
-            self.windows += wider - recv.window;
-            recv.window = wider;
+        // Half of what the peer could send on is here and was not waited for: the reader is the slow one.
+        let lies = recv.unread as u64 >= recv.window / 4;
+        match trip {
+            Some(trip) if took < trip && fits => {
+                self.windows += wider - recv.window;
+                recv.window = wider;
+            }
+            Some(trip) if took > LYING * trip && lies => {
+                let narrower = (recv.window / 2).max(INITIAL_CREDIT.min(recv.window));
+                self.windows -= recv.window - narrower;
+                recv.window = narrower;
+            }
+            _ => {}
         }
-        let grant = recv.window - ahead;
+        let grant = recv.window.saturating_sub(ahead);
+        if grant == 0 {
+            return;
+        }
         if recv.grant == 0 {
             self.credits.push_back(id);
         }

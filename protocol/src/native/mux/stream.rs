@@ -198,6 +198,10 @@ pub(super) struct RecvHalf {
     pub(super) unread: usize,
     /// The batch in which the first unread byte came.
     since: u64,
+    /// A reader waited for that byte.
+    awaited: bool,
+    /// `queue` has slices of a block that was read.
+    sliced: bool,
     /// All bytes that came.
     pub(super) received: u64,
     /// All bytes that were read.
@@ -223,6 +227,8 @@ impl RecvHalf {
             tail: BytesMut::new(),
             unread: 0,
             since: 0,
+            awaited: false,
+            sliced: false,
             received: 0,
             consumed: 0,
             granted: INITIAL_CREDIT,
@@ -234,24 +240,38 @@ impl RecvHalf {
         }
     }
 
-    /// Adds bytes that came in a batch. They are slices of a block that was read, and keep it alive: so a reader that is
-    /// behind by a batch gets copies, and each stream holds one block at most.
+    /// Adds bytes that came in a batch. They are slices of a block that was read, and keep it alive: so a reader that does
+    /// not wait for them, or is behind by a batch, gets copies.
     pub(super) fn push(&mut self, bytes: Bytes, batch: u64) {
         if bytes.is_empty() {
             return;
         }
         if self.unread == 0 {
             self.since = batch;
+            self.awaited = self.waiting;
+            self.sliced = false;
+        }
+        if self.sliced && self.since != batch {
+            self.let_go_of_blocks();
         }
         self.unread += bytes.len();
-        let copied = bytes.len() < COPY_BELOW || self.since != batch;
+        let copied = bytes.len() < COPY_BELOW || self.since != batch || !self.awaited;
         if !self.tail.is_empty() && (!copied || self.tail.len() + bytes.len() > TAIL) {
             self.queue.push_back(std::mem::take(&mut self.tail).freeze());
         }
         if copied {
             self.tail.extend_from_slice(&bytes);
         } else {
+            self.sliced = true;
             self.queue.push_back(bytes);
+        }
+    }
+
+    /// Copies what is queued.
+    fn let_go_of_blocks(&mut self) {
+        self.sliced = false;
+        for bytes in &mut self.queue {
+            *bytes = Bytes::copy_from_slice(bytes);
         }
     }
 
@@ -280,5 +300,31 @@ impl RecvHalf {
         self.tail = BytesMut::new();
         self.unread = 0;
         self.grant = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_does_not_wait_or_is_behind_holds_its_bytes_and_not_the_block_they_came_in() {
+        let block = Bytes::from(vec![7; 256 * 1024]);
+        let piece = || block.slice(..16 * 1024);
+        let read = |recv: &mut RecvHalf| std::iter::from_fn(|| recv.take(usize::MAX)).map(|b| b.len()).sum::<usize>();
+
+        let mut busy = RecvHalf::new(Instant::now());
+        busy.push(piece(), 1);
+        assert!(block.is_unique(), "nobody waited");
+        assert_eq!(read(&mut busy), 16 * 1024);
+
+        let mut waits = RecvHalf::new(Instant::now());
+        waits.waiting = true;
+        waits.push(piece(), 1);
+        waits.push(piece(), 1);
+        assert!(!block.is_unique(), "what will be read at once is not copied");
+        waits.push(piece(), 2);
+        assert!(block.is_unique(), "it was not read at once");
+        assert_eq!(read(&mut waits), 48 * 1024);
     }
 }

@@ -305,7 +305,7 @@ fn window_after(trips: usize, cap: u64) -> (u64, u64) {
 }
 
 #[test]
-fn a_window_grows_while_half_of_it_is_read_within_two_round_trips() {
+fn a_window_grows_while_half_of_it_is_read_within_a_round_trip() {
     assert!((INITIAL_CREDIT + 1..=MIB).contains(&window_after(1, 256 * MIB).0));
     assert_eq!(window_after(40, 256 * MIB).0, MAX_WINDOW);
     assert_eq!(window_after(40, MIB), (MIB, MIB));
@@ -327,16 +327,47 @@ fn a_slow_reader_s_window_does_not_grow() {
     assert_eq!(pair.edge.streams[&id].recv.window, INITIAL_CREDIT);
 }
 
-#[test]
-fn a_wide_window_shrinks_when_others_want_their_share() {
-    let mut pair = Pair::new();
-    pair.edge.set_receive_cap(4 * MIB);
+/// A stream whose window at the edge is 4 MiB, as both know.
+fn widened(pair: &mut Pair) -> StreamId {
     let id = pair.stream();
     let recv = &mut pair.edge.streams.get_mut(&id).expect("open").recv;
     recv.granted += 4 * MIB - recv.window;
     pair.edge.windows += 4 * MIB - recv.window;
     recv.window = 4 * MIB;
     pair.agent.streams.get_mut(&id).expect("open").send.credit = 4 * MIB;
+    id
+}
+
+#[test]
+fn a_wide_window_is_taken_back_from_a_reader_that_has_become_slow_and_left_to_one_that_waits() {
+    for (reads, window) in [(64 * KIB, INITIAL_CREDIT), (usize::MAX, 4 * MIB)] {
+        let mut pair = Pair::new();
+        for _ in 0..4 {
+            pair.run_after(Duration::from_millis(5));
+        }
+        let id = widened(&mut pair);
+        for _ in 0..400 {
+            fill(&mut pair.agent, id);
+            pair.run();
+            let mut left = reads;
+            while let Ok(Read::Data(bytes)) = pair.edge.read(id, left, pair.now) {
+                left -= bytes.len();
+                if left == 0 {
+                    break;
+                }
+            }
+            pair.now += Duration::from_millis(200);
+        }
+        assert_eq!(pair.edge.streams[&id].recv.window, window, "reads {reads}");
+        assert_eq!(pair.edge.windows, window);
+    }
+}
+
+#[test]
+fn a_wide_window_shrinks_when_others_want_their_share() {
+    let mut pair = Pair::new();
+    pair.edge.set_receive_cap(4 * MIB);
+    let id = widened(&mut pair);
     for _ in 0..7 {
         pair.stream();
     }
