@@ -259,12 +259,13 @@ impl Default for Timeouts {
 /// QUIC's windows, in bytes (native-tunnel s.1).
 #[derive(Debug, Clone)]
 pub struct Windows {
-    /// What one stream may have in flight towards us.
+    /// What one stream may have in flight towards us, and what a viewer who doesn't read holds: with the buffers between
+    /// stream and viewer, below 2 MiB. Twice the bandwidth-delay product of 100 Mbit/s at 50 ms (relay-design s.3).
     pub stream_receive: u32,
     /// What a connection may have in flight towards us before it has proved who it is.
     pub receive_unproven: u32,
-    /// The same after the proof. Held by viewers who don't read, one stream's window each: enough for about a hundred of
-    /// them before the longest unread are reset.
+    /// The same after the proof. Held by viewers who don't read, one stream's window each: enough for about 150 of them
+    /// before the longest unread are reset.
     pub receive: u32,
     /// What a connection may have in flight from us.
     pub send: u64,
@@ -274,7 +275,13 @@ pub struct Windows {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { stream_receive: 2 << 20, receive_unproven: 64 << 10, receive: 256 << 20, send: 2 << 20, socket: 4 << 20 }
+        Self {
+            stream_receive: 1280 << 10,
+            receive_unproven: 64 << 10,
+            receive: 256 << 20,
+            send: 2 << 20,
+            socket: 4 << 20,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use phlix_protocol::hostname::Hostname;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -36,11 +37,15 @@ use crate::road::resolve::Door;
 use crate::road::splice::Splice;
 use crate::road::{Road, Visit};
 
-/// What rustls may hold for a viewer before it asks us to wait: a few writes of the size that hyper makes.
-const TLS_BUFFER: usize = 512 * 1024;
+/// What rustls may hold for a viewer before it asks us to wait, in bytes, and what hyper holds of an answer before it asks
+/// for more. A viewer who stops reading leaves both full: with 256 KiB in its stream over WebSocket they have to stay
+/// within half a MiB. Beyond 64 KiB a write saves no CPU that could be told from noise.
+const TLS_BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 64 * 1024;
 
-/// What hyper holds of an answer before it asks for more.
-const BUFFER: usize = 256 * 1024;
+/// What may wait unsent in the kernel, in bytes. Without it, the kernel takes megabytes for a viewer who has stopped
+/// reading, and a window that follows the viewer's speed grows meanwhile.
+const UNSENT: u32 = 128 * 1024;
 
 /// The doors for viewers.
 pub(crate) struct Viewers {
@@ -94,6 +99,8 @@ impl Viewers {
         let _open = self.opened();
         // A socket that can't do without Nagle works all the same.
         let _ = stream.set_nodelay(true);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         match kind {
             Kind::Plain => {
                 self.metrics.connections.http.inc();

@@ -29,8 +29,12 @@ use super::stream::{Owner, TunnelStream};
 use super::{Patience, Tunnel};
 use crate::body::{Body, BodyError};
 
-/// What is read from a stream at once, at most.
-const BUFFER: usize = 256 * 1024;
+/// What is read from a stream at once, in bytes, at most: a viewer who stops reading holds a few of them.
+const BUFFER: usize = 64 * 1024;
+
+/// A piece of a body that is shorter is copied out, in bytes: hyper hands on a slice, which would keep its whole buffer
+/// while it waits for the viewer.
+const COPY_BELOW: usize = BUFFER / 2;
 
 /// How often a request that waits for its answer looks whether its tunnel still moves.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -380,6 +384,11 @@ impl Flowing {
     }
 }
 
+/// The same frame without the buffer that it is a small part of.
+fn compact(frame: Frame<Bytes>) -> Frame<Bytes> {
+    frame.map_data(|data| if data.len() < COPY_BELOW { Bytes::copy_from_slice(&data) } else { data })
+}
+
 impl http_body::Body for LegBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -400,6 +409,7 @@ impl http_body::Body for LegBody {
             flowing.leg.poll_connection(cx);
             match Pin::new(&mut flowing.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
+                    let frame = compact(frame);
                     this.activity.touch(Instant::now());
                     this.waiting_since = None;
                     if let (Some(data), Some(exact)) = (frame.data_ref(), this.hint.exact()) {
