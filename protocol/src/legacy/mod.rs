@@ -8,3 +8,4 @@ pub mod channel;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod tunnel;
