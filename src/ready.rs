@@ -12,6 +12,8 @@ pub(crate) struct HubReady {
     pub http: String,
     pub tls: String,
     pub metrics: String,
+    /// Where existing media servers open their tunnels.
+    pub relay_server: String,
     pub public_url: String,
     pub public_domain: String,
     /// The development CA's certificate, PEM.

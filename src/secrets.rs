@@ -7,11 +7,15 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use phlix_protocol::ids::EdgeId;
 use phlix_protocol::keys::SigningKey;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 /// The data folder or a secret in it can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,8 @@ pub(crate) enum SecretError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}: {why}")]
     Content { path: PathBuf, why: &'static str },
+    #[error("{path}: {why}")]
+    Certificate { path: PathBuf, why: String },
     #[error("{name}: {why}")]
     Setting { name: &'static str, why: &'static str },
 }
@@ -31,6 +37,18 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SecretError + '_ {
 /// Makes the folder where it is missing.
 pub(crate) fn make_folder(path: &Path) -> Result<(), SecretError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))
+}
+
+/// A certificate chain and its key, PEM files that the operator named.
+pub(crate) fn certificate(chain: &Path, key: &Path) -> Result<Arc<CertifiedKey>, SecretError> {
+    let bad = |path: &Path, why: String| SecretError::Certificate { path: path.to_owned(), why };
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect)
+        .map_err(|error| bad(chain, error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error.to_string()))?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let certified = CertifiedKey::from_der(certificates, private, &provider);
+    certified.map(Arc::new).map_err(|error| bad(chain, error.to_string()))
 }
 
 /// 32 bytes from the operating system.

@@ -33,6 +33,7 @@ pub(crate) struct Sockets {
     pub tls: TcpListener,
     pub quic: UdpSocket,
     pub metrics: TcpListener,
+    pub relay_server: TcpListener,
 }
 
 /// The ports that the settings ask for; 0 lets the kernel pick.
@@ -41,6 +42,7 @@ pub(crate) struct Ports {
     pub http: u16,
     pub tls: u16,
     pub metrics: u16,
+    pub relay_server: u16,
 }
 
 impl Sockets {
@@ -53,6 +55,7 @@ impl Sockets {
             tls,
             quic,
             metrics: tcp("metrics", (loopback, ports.metrics).into())?,
+            relay_server: tcp("media servers' tunnels", SocketAddr::new(ports.host, ports.relay_server))?,
         })
     }
 }
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     fn any(host: IpAddr) -> Ports {
-        Ports { host, http: 0, tls: 0, metrics: 0 }
+        Ports { host, http: 0, tls: 0, metrics: 0, relay_server: 0 }
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::accept::http::{Kind, Viewers};
 use crate::accept::quic::Quic;
 use crate::accept::websocket::Agents;
 use crate::accept::{Stage, quic, sockets, tls};
-pub use crate::config::{Config, Limits, Sockets, Timeouts, Windows};
+pub use crate::config::{Config, Legacy, Limits, Sockets, Timeouts, Windows};
 use crate::limits::Gauge;
 use crate::metrics::Metrics;
 use crate::road::{Ports, Road};

@@ -29,6 +29,23 @@ pub(crate) struct Metrics {
     pub(crate) glitches: IntCounterVec,
     pub(crate) revision: Gauge,
     pub(crate) ready: IntGauge,
+    pub(crate) legacy: Legacy,
+}
+
+/// Tunnels of existing media servers.
+pub(crate) struct Legacy {
+    pub(crate) open: IntGauge,
+    pub(crate) opened: IntCounter,
+    /// Tunnels that ended, by reason.
+    pub(crate) ended: IntCounterVec,
+    /// Bytes of answers that wait for their viewers.
+    pub(crate) queued: IntGauge,
+    pub(crate) pauses: IntCounter,
+    pub(crate) stalled: IntCounter,
+    pub(crate) short: IntCounter,
+    pub(crate) dropped: IntCounter,
+    /// What a stream, and a tunnel, may hold, as it was configured.
+    pub(crate) budgets: IntGaugeVec,
 }
 
 /// Viewers' connections by protocol.
@@ -136,6 +153,19 @@ impl Metrics {
             "Tunnels closed because no byte moved, by transport",
             &["transport"],
         )?;
+        let legacy_ended = counters(
+            "phlix_edge_legacy_tunnels_ended_total",
+            "Tunnels of existing media servers that ended, by reason",
+            &["reason"],
+        )?;
+        let legacy_budgets = IntGaugeVec::new(
+            Opts::new(
+                "phlix_edge_legacy_queue_limit_bytes",
+                "Bytes of answers that may wait for viewers, per stream and per tunnel of an existing media server",
+            ),
+            &["of"],
+        )?;
+        registry.register(Box::new(legacy_budgets.clone()))?;
         let revision = Gauge::new("phlix_edge_bulletin_revision", "Revision of the bulletin that was reached")?;
         registry.register(Box::new(revision.clone()))?;
         Ok(Self {
@@ -193,6 +223,32 @@ impl Metrics {
                 &["kind"],
             )?,
             revision,
+            legacy: Legacy {
+                open: open_tunnels.with_label_values(&["legacy"]),
+                opened: opened_tunnels.with_label_values(&["legacy"]),
+                ended: legacy_ended,
+                queued: gauge(
+                    "phlix_edge_legacy_queued_bytes",
+                    "Bytes of existing media servers' answers that wait for their viewers",
+                )?,
+                pauses: counter(
+                    "phlix_edge_legacy_pauses_total",
+                    "Times that a tunnel of an existing media server was not read because a viewer did not",
+                )?,
+                stalled: counter(
+                    "phlix_edge_legacy_stalled_total",
+                    "Answers given up because their viewers held up others of the same tunnel",
+                )?,
+                short: counter(
+                    "phlix_edge_legacy_short_bodies_total",
+                    "Answers of existing media servers that ended before their Content-Length",
+                )?,
+                dropped: counter(
+                    "phlix_edge_legacy_frames_dropped_total",
+                    "Frames of existing media servers for requests that were over or never made",
+                )?,
+                budgets: legacy_budgets,
+            },
             ready: gauge("phlix_edge_ready", "1 when this edge is registered, approved and has a snapshot")?,
             registry,
         })

@@ -8,7 +8,7 @@ use phlix_control_plane::operator;
 
 use super::{Failure, Subcommand, fail, hub, tool_runtime};
 use crate::settings::{Concern, DatabaseChoice, HubSettings, Sources, add_flags};
-use crate::sockets::{Ports, Sockets, is_free};
+use crate::sockets::{Sockets, is_free};
 
 pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "doctor", define, run };
 
@@ -141,8 +141,7 @@ fn data_folder(settings: &HubSettings) -> Finding {
 }
 
 fn ports(settings: &HubSettings) -> Finding {
-    let ports =
-        Ports { host: settings.host, http: settings.port, tls: settings.tls_port, metrics: settings.metrics_port };
+    let ports = settings.ports();
     let free = Sockets::bind(&ports).and_then(|_| is_free("the control plane's port", settings.control_port));
     match free {
         Ok(()) => Good(format!("{} (HTTP), {} (TLS, TCP and UDP) are free", settings.port, settings.tls_port)),

@@ -17,7 +17,7 @@ use crate::ready::{self, HubReady};
 use crate::secrets;
 use crate::settings::{Concern, HubSettings, Sources, add_flags};
 use crate::signals::Stop;
-use crate::sockets::{Ports, Sockets};
+use crate::sockets::Sockets;
 
 pub(crate) const SUBCOMMAND: Subcommand = Subcommand { name: "serve", define, run };
 
@@ -53,14 +53,12 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
     // What settings and secrets say is refused before a port is bound.
     let mut config = hub::config(&settings, settings.port)?;
     let (edge_id, edge_key) = secrets::edge_identity(&settings.data_dir)?;
-    let sockets = Sockets::bind(&Ports {
-        host: settings.host,
-        http: settings.port,
-        tls: settings.tls_port,
-        metrics: settings.metrics_port,
-    })?;
+    let relay_certs =
+        settings.relay.certificate.as_ref().map(|(chain, key)| secrets::certificate(chain, key)).transpose()?;
+    let sockets = Sockets::bind(&settings.ports())?;
     let (http, tls) = (sockets.http.local_addr()?, sockets.tls.local_addr()?);
     let metrics = sockets.metrics.local_addr()?;
+    let relay_server = sockets.relay_server.local_addr()?;
     let public_url = settings.public_url(http.port());
     let names_port = settings.names_port.unwrap_or(tls.port());
 
@@ -78,12 +76,15 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
         SystemTime::now(),
     )?;
     let addresses = if settings.addresses.is_empty() { vec![hub_host] } else { settings.addresses.clone() };
-    let edge = edge(&settings, &control_plane, (edge_id, edge_key), &certs, names_port, &public_url, addresses)?;
+    let mut edge = edge(&settings, &control_plane, (edge_id, edge_key), &certs, names_port, &public_url, addresses)?;
+    edge.legacy.certs =
+        relay_certs.map(|key| Resolver::new(Table::new().without_sni(key.clone()).for_unknown(key)) as _);
     let edge_sockets = phlix_relay_edge::Sockets {
         http: Some(sockets.http),
         tls: sockets.tls,
         quic: sockets.quic,
         metrics: Some(sockets.metrics),
+        relay_server: Some(sockets.relay_server),
     };
     let edge = phlix_relay_edge::spawn_thread(edge, edge_sockets)?;
 
@@ -91,6 +92,7 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
         http: http.to_string(),
         tls: tls.to_string(),
         metrics: metrics.to_string(),
+        relay_server: relay_server.to_string(),
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
         public_domain: settings.public_domain.clone(),
         ca_file: certs.ca_file().display().to_string(),
@@ -144,6 +146,13 @@ fn edge(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         timeouts: phlix_relay_edge::Timeouts { drain: settings.drain, ..Default::default() },
         more_metrics: vec![registry],
+        legacy: phlix_relay_edge::Legacy {
+            tls_only: settings.relay.tls_only,
+            drain_grace: settings.relay.drain_grace,
+            connects: settings.relay.connects,
+            connects_window: settings.relay.connects_window,
+            ..Default::default()
+        },
         ..phlix_relay_edge::Config::new(
             id,
             key,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::{SettingError, SettingErrors, Sources, keep};
+use crate::sockets::Ports;
 
 /// How log lines look on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,38 @@ impl FromStr for Networks {
     }
 }
 
+/// How existing media servers are served.
+#[derive(Debug, Clone)]
+pub(crate) struct RelaySettings {
+    pub tls_only: bool,
+    /// Chain and key, PEM files; `None`: those of the TLS port.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub drain_grace: Duration,
+    pub connects: u32,
+    pub connects_window: Duration,
+}
+
+impl RelaySettings {
+    fn load(sources: &Sources, errors: &mut Vec<SettingError>) -> Option<Self> {
+        let e = errors;
+        let tls_only = keep(e, sources.parse::<Switch>("HUB_RELAY_TLS")).map(|switch| switch.0);
+        let certificate = keep(e, relay_certificate(sources));
+        let drain_grace = keep(e, sources.parse::<f64>("HUB_RELAY_RECONNECT_DRAIN_GRACE"));
+        if drain_grace.is_some_and(|seconds| seconds.is_nan() || seconds > 3600.0) {
+            e.push(sources.invalid("HUB_RELAY_RECONNECT_DRAIN_GRACE", "must be 3600 seconds or less"));
+        }
+        let connects = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CONNECT_MAX", 1..=1_000_000));
+        let window = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CONNECT_WINDOW", 1..=86_400));
+        Some(Self {
+            tls_only: tls_only?,
+            certificate: certificate?,
+            drain_grace: Duration::try_from_secs_f64(drain_grace?).unwrap_or_default(),
+            connects: u32::try_from(connects?).unwrap_or(u32::MAX),
+            connects_window: Duration::from_secs(window?),
+        })
+    }
+}
+
 /// What the hub needs to know.
 #[derive(Clone)]
 pub(crate) struct HubSettings {
@@ -84,6 +117,7 @@ pub(crate) struct HubSettings {
     pub tls_port: u16,
     pub control_port: u16,
     pub metrics_port: u16,
+    pub relay_server_port: u16,
     pub trusted_proxies: Networks,
     pub behind_proxy: bool,
     /// `None`: made of the bound port.
@@ -104,6 +138,7 @@ pub(crate) struct HubSettings {
     pub region: String,
     pub drain: Duration,
     pub plain_http: bool,
+    pub relay: RelaySettings,
     pub log_format: LogFormat,
     pub log: String,
     pub relay_log: Option<PathBuf>,
@@ -119,6 +154,7 @@ impl HubSettings {
         let (http, tls) = (port(e, "HUB_PORT"), port(e, "HUB_TLS_PORT"));
         let control = keep(e, sources.parse_given::<u16>("HUB_CONTROL_PORT")).map(Option::unwrap_or_default);
         let metrics = port(e, "HUB_METRICS_PORT");
+        let relay_server = port(e, "HUB_RELAY_SERVER_PORT");
         let trusted_proxies = keep(e, sources.parse::<Networks>("TRUSTED_PROXIES"));
         let behind_proxy = keep(e, sources.parse::<Switch>("HUB_BEHIND_PROXY")).map(|switch| switch.0);
         if behind_proxy == Some(true) && trusted_proxies.as_ref().is_some_and(|networks| networks.0.is_empty()) {
@@ -142,6 +178,7 @@ impl HubSettings {
         let region = keep(e, sources.text("HUB_REGION"));
         let drain = keep(e, sources.number("HUB_DRAIN_SECONDS", 0..=3600)).map(Duration::from_secs);
         let plain_http = keep(e, sources.parse::<Switch>("HUB_PLAIN_HTTP")).map(|switch| switch.0);
+        let relay = RelaySettings::load(sources, e);
         if keep(e, sources.parse::<u16>("HUB_WORKERS")).is_some_and(|workers| workers != 1) {
             e.push(sources.invalid("HUB_WORKERS", "the edge runs one shard so far: set 1 or leave it out"));
         }
@@ -155,6 +192,7 @@ impl HubSettings {
                 tls_port: tls?,
                 control_port: control?,
                 metrics_port: metrics?,
+                relay_server_port: relay_server?,
                 trusted_proxies: trusted_proxies?,
                 behind_proxy: behind_proxy?,
                 public_url: public_url?,
@@ -172,6 +210,7 @@ impl HubSettings {
                 region: region?,
                 drain: drain?,
                 plain_http: plain_http?,
+                relay: relay?,
                 log_format: log_format?,
                 log: log?,
                 relay_log: relay_log?.map(|found| PathBuf::from(found.value)),
@@ -179,6 +218,17 @@ impl HubSettings {
         })()
         .filter(|_| errors.is_empty())
         .ok_or(SettingErrors(errors))
+    }
+
+    /// The ports that are asked for.
+    pub(crate) fn ports(&self) -> Ports {
+        Ports {
+            host: self.host,
+            http: self.port,
+            tls: self.tls_port,
+            metrics: self.metrics_port,
+            relay_server: self.relay_server_port,
+        }
     }
 
     /// The public URL, given the HTTP port that was bound.
@@ -208,6 +258,17 @@ fn public_domain(sources: &Sources) -> Result<String, SettingError> {
         return Err(sources.invalid("HUB_PUBLIC_DOMAIN", "needs two labels or more, such as hub.example"));
     }
     Ok(domain.as_str().to_owned())
+}
+
+fn relay_certificate(sources: &Sources) -> Result<Option<(PathBuf, PathBuf)>, SettingError> {
+    let path = |name| Ok(sources.find(name)?.map(|found| PathBuf::from(found.value)));
+    match (path("HUB_RELAY_TLS_CERT")?, path("HUB_RELAY_TLS_KEY")?) {
+        (Some(chain), Some(key)) => Ok(Some((chain, key))),
+        (None, None) => Ok(None),
+        _ => {
+            Err(SettingError::Conflict("HUB_RELAY_TLS_CERT and HUB_RELAY_TLS_KEY go together: set both or none".into()))
+        }
+    }
 }
 
 fn database(sources: &Sources) -> Result<DatabaseChoice, SettingError> {
@@ -271,6 +332,18 @@ mod tests {
         assert!(errors(&[("HUB_BEHIND_PROXY", "on")]).contains("TRUSTED_PROXIES"));
         let env = [("HUB_BEHIND_PROXY", "on"), ("TRUSTED_PROXIES", "10.0.0.1")];
         assert!(HubSettings::load(&sources(&env, "")).expect("good").behind_proxy);
+    }
+
+    #[test]
+    fn media_servers_are_served_as_upstreams_settings_say() {
+        let relay = |env: &[(&str, &str)]| HubSettings::load(&sources(env, "")).expect("good").relay;
+        let usual = relay(&[]);
+        assert_eq!((usual.tls_only, usual.drain_grace, usual.connects), (false, Duration::from_secs(5), 10));
+        assert_eq!(relay(&[("HUB_RELAY_RECONNECT_DRAIN_GRACE", "-1")]).drain_grace, Duration::ZERO);
+        assert_eq!(relay(&[("HUB_RELAY_RECONNECT_DRAIN_GRACE", "0.5")]).drain_grace, Duration::from_millis(500));
+        assert!(relay(&[("HUB_RELAY_TLS", "true")]).tls_only);
+        assert!(errors(&[("HUB_RELAY_TLS_CERT", "a.pem")]).contains("HUB_RELAY_TLS_KEY"));
+        assert!(errors(&[("HUB_RELAY_RECONNECT_DRAIN_GRACE", "nan")]).contains("DRAIN_GRACE"));
     }
 
     #[test]
