@@ -37,6 +37,7 @@ async fn a_killed_agent_is_offline_and_comes_back_unclaimed(engine: Engine) {
     assert_eq!(status(&world, &ticket).await, 200);
 
     world.agent.kill();
+    let killed = Instant::now();
     until("the server is offline", NOTICED, || async {
         let begun = Instant::now();
         let (status, body) = ask(&world, &ticket).await;
@@ -45,6 +46,7 @@ async fn a_killed_agent_is_offline_and_comes_back_unclaimed(engine: Engine) {
         (status == 503 && body["code"] == "server.offline").then_some(())
     })
     .await;
+    println!("offline after {:?}", killed.elapsed());
 
     world.agent.start_again();
     until("the server is back", BACK, || async { (status(&world, &ticket).await == 200).then_some(()) }).await;
