@@ -83,6 +83,7 @@ export const stories = [
       await page.getByRole('link', { name: 'Up' }).waitFor()
       await page.getByRole('link', { name: 'Pilot' }).click()
       await page.waitForURL(/\/play\/[\w-]+$/)
+      await page.getByRole('heading', { name: 'Pilot' }).waitFor()
       assert.equal(await page.title(), 'Pilot · Phlix Hub')
       await video(page).waitFor()
       await page.getByRole('link', { name: 'Back to the library' }).click()
