@@ -25,6 +25,10 @@ pub struct Config {
     pub public_domain: String,
     /// The port in every URL of a name; 443 is left out.
     pub names_port: u16,
+    /// Where legacy servers open their tunnels, as the signpost at `/api/v1/servers/{id}/relay` says it.
+    pub relay_server_port: u16,
+    /// Where client apps mount legacy tunnels, as the signpost at `/client/{id}` says it.
+    pub relay_client_port: u16,
     /// Signs users' access and refresh tokens (HS256).
     pub jwt_secret: JwtSecret,
     /// Seals what must be readable again: signing keys, third parties' secrets.
@@ -54,6 +58,8 @@ impl Config {
             public_url,
             public_domain: "hub.localhost".to_owned(),
             names_port: 443,
+            relay_server_port: 8802,
+            relay_client_port: 8803,
             jwt_secret,
             seal_key,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,6 +80,12 @@ impl Config {
     /// `public_url` without a slash at its end, for building links.
     pub fn base_url(&self) -> &str {
         self.public_url.as_str().trim_end_matches('/')
+    }
+
+    /// A WebSocket's URL on another port of the hub; encrypted where the hub's own is.
+    pub fn websocket_url(&self, port: u16, path: &str) -> String {
+        let scheme = if self.public_url.scheme() == "https" { "wss" } else { "ws" };
+        format!("{scheme}://{}:{port}{path}", self.public_url.host_str().unwrap_or_default())
     }
 
     /// The host and the port of the hub's origin, as in a `Host` header; the scheme's own port is left out.
@@ -103,6 +115,8 @@ pub struct Lives {
     pub viewer_ticket: Duration,
     /// Viewer ticket that a client holds itself.
     pub client_ticket: Duration,
+    /// What a client app shows at the mount of a Phlix server's tunnel. Upstream: 3600 s.
+    pub relay_token: Duration,
     /// The one-use code of the sign-in at a protected name.
     pub name_code: Duration,
     /// A claim code and its claim.
@@ -131,6 +145,7 @@ impl Default for Lives {
             tunnel_ticket: Duration::from_secs(DAY),
             viewer_ticket: Duration::from_secs(2 * HOUR),
             client_ticket: Duration::from_secs(600),
+            relay_token: Duration::from_secs(HOUR),
             name_code: Duration::from_secs(30),
             claim: Duration::from_secs(600),
             claim_delivery: Duration::from_secs(60),
@@ -181,6 +196,8 @@ pub struct Limits {
     pub claim_guess_total: Rate,
     /// Heartbeats of one server. Upstream: 30 in 60 s.
     pub heartbeat: Rate,
+    /// Relay tokens that one user asks for: an app wants one each time that it starts.
+    pub relay_token: Rate,
     /// Servers of one user; 0 is unlimited.
     pub servers_per_user: u32,
     /// Names that an owner picks for one server, beside the one that the hub made: a few for family and friends, not a land
@@ -214,6 +231,7 @@ impl Default for Limits {
             claim_guess_address: Rate::new(20, 600),
             claim_guess_total: Rate::new(1000, 3600),
             heartbeat: Rate::new(30, 60),
+            relay_token: Rate::new(120, 600),
             servers_per_user: 0,
             names_per_server: 5,
             name_check: Rate::new(240, 600),

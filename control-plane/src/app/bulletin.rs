@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::domain::edge::Edge;
-use crate::store::{StoreError, bulletin, edges, revocations, servers};
+use crate::store::{StoreError, bulletin, edges, legacy_tunnels, revocations, servers};
 
 /// Between two looks at the counter: other replicas' changes are seen within it.
 const POLL: Duration = Duration::from_millis(200);
@@ -90,7 +90,7 @@ pub(crate) async fn snapshot(app: &App) -> Result<Snapshot, StoreError> {
         edges: edges::approved(&mut conn).await?.iter().filter_map(Edge::entry).collect(),
         revocations: revocations::kept(&mut conn, now).await?,
         generations: servers::least_generations(&mut conn).await?,
-        tls_only: Vec::new(),
+        tls_only: legacy_tunnels::tls_only(&mut conn).await?,
     })
 }
 

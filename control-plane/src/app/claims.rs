@@ -377,6 +377,7 @@ async fn add(
         credentials: Credentials { newest: 0, since: now, least: 0 },
         last_seen_at: Some(now),
         library_count: None,
+        tls_since: None,
     };
     if !servers::insert(tx, &server, now).await? {
         return Err(RedeemError::AlreadyClaimed);

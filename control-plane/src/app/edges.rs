@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::App;
+use super::legacy_tunnels::came_in;
 use super::revocations::revoke;
 use crate::clock::Clock;
 use crate::domain::edge::{Edge, Place};
@@ -254,24 +255,39 @@ pub(crate) async fn report(app: &App, edge: &Edge, report: &PresenceReport) -> R
     drop(conn);
     let believed = &believed;
     let lease = now.plus(app.config.lives.edge_lease);
-    app.db
+    let (reply, told) = app
+        .db
         .transact(|mut tx| async move {
             let goes_on = presence::renew(&mut tx, edge.id, report.instance, lease, now).await?;
+            let mut known = HashSet::new();
             if report.full {
+                known = presence::of_edge(&mut tx, edge.id).await?;
                 presence::begin(&mut tx, edge.id, report.instance, lease).await?;
             } else if !goes_on {
-                return Ok(PresenceReply { full: true });
+                return Ok((PresenceReply { full: true }, false));
             }
+            let mut told = false;
             for (opened, until) in believed {
-                presence::open(&mut tx, edge.id, opened.tunnel_id, opened.server_id, *until).await?;
+                let OpenedTunnel { server_id: server, tunnel_id: tunnel, legacy, .. } = **opened;
+                // How it came is believed of core edges alone, as the tunnel itself was.
+                let legacy = legacy.filter(|_| opened.statement.is_none() && !known.contains(&tunnel));
+                let replaces = legacy.is_some() && presence::has_tunnel(&mut tx, server, now).await?;
+                let is_new = presence::open(&mut tx, edge.id, tunnel, server, *until).await?;
+                if let Some(how) = legacy.filter(|_| is_new) {
+                    told |= came_in(&mut tx, server, how, replaces, now).await?;
+                }
             }
             for tunnel in &report.closed {
                 presence::close(&mut tx, edge.id, *tunnel).await?;
             }
             tx.commit().await?;
-            Ok(PresenceReply { full: false })
+            Ok::<_, StoreError>((PresenceReply { full: false }, told))
         })
-        .await
+        .await?;
+    if told {
+        app.bulletin.poke();
+    }
+    Ok(reply)
 }
 
 /// Until when a reported tunnel is believed; `None` for not at all.

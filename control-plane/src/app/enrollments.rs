@@ -12,8 +12,10 @@ use thiserror::Error;
 
 use super::App;
 use super::keys::KeysError;
+use super::notices;
 use crate::domain::heartbeat::{Heartbeat, libraries_hash};
 use crate::domain::key::Purpose;
+use crate::domain::notice::NoticeKind;
 use crate::domain::server::{Credentials, Server};
 use crate::random;
 use crate::store::rates::{self, Attempt};
@@ -38,7 +40,8 @@ impl std::fmt::Debug for Minted {
     }
 }
 
-/// Signs "this is server S". Native ones are bound to the server's key and have a generation.
+/// Signs "this is server S". Native ones are bound to the server's key and have a generation. An unmodified server's has
+/// upstream's claims and no other, unless its owner has ended its credentials once: then what is older must be told apart.
 pub(crate) fn mint(app: &App, server: &Server, generation: u64, now: Timestamp) -> Result<Minted, KeysError> {
     let key = app.keys.signer(Purpose::Enrollment, now)?;
     let life = app.config.lives.enrollment;
@@ -53,7 +56,7 @@ pub(crate) fn mint(app: &App, server: &Server, generation: u64, now: Timestamp) 
         hub_base_url: app.config.base_url().to_owned(),
         server_id: server.id,
         cnf: is_native.then_some(Cnf { jwk: server.key }),
-        generation: is_native.then_some(generation),
+        generation: (is_native || server.credentials.least > 0).then_some(generation),
     };
     Ok(Minted { jwt: token::sign(&claims, &key), expires_in: life })
 }
@@ -202,16 +205,13 @@ pub(crate) async fn renew(app: &App, enrolled: &Enrolled) -> Result<Minted, Enro
     let now = app.clock.now();
     let server = &enrolled.server;
     if server.kind == ServerKind::Phlix {
-        return Ok(mint(app, server, 0, now)?);
+        return Ok(mint(app, server, enrolled.generation, now)?);
     }
     let newest = server.credentials.newest;
     if enrolled.generation < newest {
         if now.since(server.credentials.since) > COPY_SUSPECTED {
-            tracing::warn!(
-                target: "audit",
-                { server.id = %server.id },
-                "an old enrollment was renewed long after a newer one exists: somebody may have a copy of the server's state"
-            );
+            let mut conn = app.db.write().await?;
+            notices::raise(&mut conn, server.id, NoticeKind::OldCredentials, "", now).await?;
         }
         return Ok(mint(app, server, newest, now)?);
     }

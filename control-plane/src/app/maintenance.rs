@@ -79,6 +79,7 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     store::heartbeats::sweep(&mut conn, now.minus(HEARTBEATS_KEPT)).await?;
     store::proofs::sweep(&mut conn, now).await?;
     store::name_codes::sweep(&mut conn, now).await?;
+    store::relay_tokens::sweep(&mut conn, now).await?;
     store::names::sweep(&mut conn, now).await?;
     store::names::fill_skeletons(&mut conn).await?;
     store::presence::sweep(&mut conn, now).await?;

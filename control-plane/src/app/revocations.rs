@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 /// Revokes the tickets of `selector` that were issued until now, in the transaction of the deed that makes them wrong: either
 /// both are seen or neither.
 pub(crate) async fn revoke(tx: &mut Tx, selector: Selector, lives: &Lives, now: Timestamp) -> Result<(), StoreError> {
-    let longest = lives.viewer_ticket.max(lives.client_ticket).max(lives.tunnel_ticket);
+    let longest = lives.viewer_ticket.max(lives.client_ticket).max(lives.tunnel_ticket).max(lives.relay_token);
     let revocation = Revocation {
         selector,
         issued_until: now.seconds(),

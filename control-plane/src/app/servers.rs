@@ -7,6 +7,7 @@ use super::App;
 use super::enrollments::roll_in;
 use super::grants::{self, GrantError};
 use super::revocations::revoke;
+use crate::domain::heartbeat::Library;
 use crate::domain::name::Name;
 use crate::domain::server::{Server, Status};
 use crate::store::heartbeats::{self, Beat};
@@ -77,6 +78,13 @@ pub(crate) async fn detail(app: &App, user: UserId, server: ServerId) -> Result<
     let mut conn = app.db.read().await?;
     let beats = heartbeats::latest(&mut conn, server).await?;
     Ok((overview, beats))
+}
+
+/// The libraries of an owner's server, by name.
+pub(crate) async fn libraries(app: &App, user: UserId, server: ServerId) -> Result<Vec<Library>, GrantError> {
+    let mut conn = app.db.read().await?;
+    grants::owned(&mut conn, user, server).await?;
+    Ok(heartbeats::libraries(&mut conn, server).await?)
 }
 
 /// The owner gives a server up.

@@ -14,6 +14,7 @@ use super::App;
 use super::enrollments::Enrolled;
 use super::grants::{self, GrantError};
 use super::keys::KeysError;
+use super::relay_tokens;
 use super::sessions::SignedIn;
 use crate::domain::edge::Edge;
 use crate::domain::key::Purpose;
@@ -21,7 +22,7 @@ use crate::domain::name::Name;
 use crate::domain::server::{Server, Status};
 use crate::random;
 use crate::store::name_codes::NameCode;
-use crate::store::{Conn, StoreError, bulletin, edges, names, presence, sessions};
+use crate::store::{self, Conn, StoreError, bulletin, edges, names, presence, servers, sessions};
 use crate::timestamp::Timestamp;
 
 /// What a tunnel may use until somebody wants to set it.
@@ -93,6 +94,8 @@ pub(crate) enum Bound {
     Host(Hostname),
     /// One name; a program holds it.
     Client(Hostname),
+    /// Raw channels of a legacy server's tunnel, at the core edge that asked; by a relay token, whose id it has.
+    Mount(EdgeId, TokenId),
 }
 
 /// Why there is no ticket.
@@ -149,10 +152,16 @@ async fn admit(
 fn sign(app: &App, admission: &Admission, bound: Bound) -> Result<Signed, KeysError> {
     let Admission { now, rev, until, session, grant, .. } = admission;
     let lives = &app.config.lives;
+    let id = match &bound {
+        // Withdrawing the token withdraws the ticket.
+        Bound::Mount(_, token) => *token,
+        _ => TokenId::new(random::uuid()),
+    };
     let (scope, host, edge, usage, life): (_, _, _, _, Duration) = match bound {
         Bound::Edge(edge) => (Scope::Proxy, None, Some(edge), None, lives.viewer_ticket),
         Bound::Host(host) => (Scope::Name, Some(host), None, None, lives.viewer_ticket),
         Bound::Client(host) => (Scope::Name, Some(host), None, Some(USE_CLIENT.to_owned()), lives.client_ticket),
+        Bound::Mount(edge, _) => (Scope::Tunnel, None, Some(edge), None, lives.relay_token),
     };
     let expires_at = now.plus(life).min(*until);
     let claims = ViewerTicket {
@@ -161,7 +170,7 @@ fn sign(app: &App, admission: &Admission, bound: Bound) -> Result<Signed, KeysEr
         aud: ViewerTicket::AUD.to_owned(),
         iat: now.seconds(),
         exp: expires_at.seconds(),
-        jti: TokenId::new(random::uuid()),
+        jti: id,
         sid: *session,
         server_id: grant.server,
         share_id: grant.share,
@@ -260,4 +269,34 @@ pub(crate) async fn renew(app: &App, edge: &Edge, ticket: &str) -> Result<Signed
         }
     }
     Ok(sign(app, &admission, bound)?)
+}
+
+/// A core edge exchanges the relay token that a client app showed at a mount. Owners only, as upstream has it.
+pub(crate) async fn mount(app: &App, edge: &Edge, shown: &str, server: ServerId) -> Result<Signed, TicketError> {
+    if !edge.is_core() {
+        return Err(TicketError::NotThisEdge);
+    }
+    if !relay_tokens::is_shaped(shown) {
+        return Err(TicketError::SignedOut);
+    }
+    let mut conn = app.db.read().await?;
+    let token = store::relay_tokens::find(&mut conn, shown, app.clock.now()).await?;
+    let token = token.filter(|token| token.server == server).ok_or(TicketError::SignedOut)?;
+    let admission = admit(app, &mut conn, token.session, token.user, server).await?;
+    // Read again, after the bulletin's revision: one that was withdrawn in between opens nothing.
+    let still = store::relay_tokens::find(&mut conn, shown, admission.now).await?;
+    if admission.grant.share.is_some() || still.is_none() {
+        return Err(TicketError::SignedOut);
+    }
+    let admission = Admission { until: admission.until.min(token.expires_at), ..admission };
+    Ok(sign(app, &admission, Bound::Mount(edge.id, token.id))?)
+}
+
+/// Whether a server gives signs of life; `None` where there is none.
+pub(crate) async fn is_online(app: &App, server: ServerId) -> Result<Option<bool>, StoreError> {
+    let now = app.clock.now();
+    let mut conn = app.db.read().await?;
+    let Some(server) = servers::find(&mut conn, server).await? else { return Ok(None) };
+    let has_tunnel = presence::has_tunnel(&mut conn, server.id, now).await?;
+    Ok(Some(server.status(has_tunnel, now, app.config.lives.server_silence) == Status::Online))
 }

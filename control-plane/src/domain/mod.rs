@@ -6,6 +6,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod key;
 pub(crate) mod label;
 pub(crate) mod name;
+pub(crate) mod notice;
 pub(crate) mod server;
 pub(crate) mod user;
 pub(crate) mod user_token;

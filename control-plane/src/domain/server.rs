@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) last_seen_at: Option<Timestamp>,
     /// `None` until its first heartbeat.
     pub(crate) library_count: Option<i64>,
+    /// Its plain tunnels are refused since then: it has used TLS.
+    pub(crate) tls_since: Option<Timestamp>,
 }
 
 /// How new a server's credentials are (trust s.2.3).

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts as _, Path, Request, State};
 use http::StatusCode;
 use phlix_protocol::hostname::Hostname;
-use phlix_protocol::uplink::{Credential, ExchangeReply, ExchangeRequest, NameCode, RenewRequest, Route, TicketReply};
+use phlix_protocol::ids::ServerId;
+use phlix_protocol::uplink::{
+    Credential, ExchangeReply, ExchangeRequest, NameCode, RelayToken, RenewRequest, Route, ServerState, TicketReply,
+};
 
 use super::asking::Asking;
 use super::refusal::Refusal;
@@ -60,6 +63,37 @@ pub(super) async fn exchange(State(app): State<App>, asking: Asking) -> Result<J
 pub(super) async fn renew(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {
     let RenewRequest { ticket } = asking.body()?;
     Ok(reply(tickets::renew(&app, &asking.edge, &ticket).await?))
+}
+
+/// A relay token that a client app showed at a mount.
+pub(super) async fn relay_token(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {
+    let RelayToken { token, server_id } = asking.body()?;
+    Ok(reply(tickets::mount(&app, &asking.edge, &token, server_id).await?))
+}
+
+/// The server of the path.
+pub(super) struct AskedServer(Option<ServerId>);
+
+impl FromRequest<App> for AskedServer {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let (mut head, body) = request.into_parts();
+        let path = Path::<String>::from_request_parts(&mut head, app).await;
+        let server = path.ok().and_then(|Path(id)| id.parse().ok());
+        Asking::from_request(Request::from_parts(head, body), app).await?;
+        Ok(Self(server))
+    }
+}
+
+/// Does a server give signs of life?
+pub(super) async fn state(
+    State(app): State<App>,
+    AskedServer(server): AskedServer,
+) -> Result<Json<ServerState>, Refusal> {
+    let unknown = || Refusal::new(StatusCode::NOT_FOUND, "Server not found", "server.not_found");
+    let online = tickets::is_online(&app, server.ok_or_else(unknown)?).await?.ok_or_else(unknown)?;
+    Ok(Json(ServerState { online }))
 }
 
 pub(super) async fn name_code(State(app): State<App>, asking: Asking) -> Result<Json<TicketReply>, Refusal> {

@@ -27,6 +27,8 @@ pub(crate) fn router(app: App) -> Router {
         .route(paths::VIEWER_TICKETS, post(directory::exchange))
         .route(paths::RENEW_VIEWER_TICKET, post(directory::renew))
         .route(paths::NAME_CODES, post(directory::name_code))
+        .route(paths::RELAY_TOKENS, post(directory::relay_token))
+        .route(&format!("{}/{{id}}/state", paths::SERVERS), get(directory::state))
         .route(paths::PRESENCE, post(presence::report))
         .with_state(app)
 }

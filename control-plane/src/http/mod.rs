@@ -9,13 +9,17 @@ mod enrolled;
 mod error;
 mod health;
 mod jwks;
+mod libraries;
 mod me;
 mod my_servers;
 mod names;
+mod notices;
 mod openapi;
 mod pages;
 mod protocol;
+mod relay_token;
 mod servers;
+mod signposts;
 mod subdomain;
 mod ui;
 mod user;
@@ -47,7 +51,10 @@ fn described() -> OpenApiRouter<App> {
         .merge(accounts::routes())
         .merge(claims::routes())
         .merge(my_servers::routes())
+        .merge(libraries::routes())
         .merge(names::routes())
+        .merge(notices::routes())
+        .merge(relay_token::routes())
         .merge(servers::routes())
         .merge(subdomain::routes())
         .merge(me::routes())
@@ -60,6 +67,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(described)
         .merge(pages::routes())
         .merge(authorize_name::routes())
+        .merge(signposts::routes())
         .merge(subdomain::alias())
         .merge(ui::routes())
         .fallback(no_route)

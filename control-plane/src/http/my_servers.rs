@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http::header::USER_AGENT;
+use http::{HeaderMap, StatusCode};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{ServerId, UserId};
 use serde::{Deserialize, Serialize};
@@ -12,12 +14,14 @@ use utoipa_axum::routes;
 
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
+use super::notices::ServerNotice;
 use super::user::User;
 use crate::app::App;
 use crate::app::grants::GrantError;
 use crate::app::names::{self, AccessError};
 use crate::app::servers::{self, Overview};
 use crate::app::tickets::{self, Signed, TicketError};
+use crate::app::{legacy_tunnels, notices};
 use crate::domain::name::{Name, access_of, access_word, tls_word};
 use crate::domain::server::kind_word;
 use crate::timestamp::Timestamp;
@@ -122,8 +126,23 @@ struct ServerList {
 /// The user's servers.
 #[utoipa::path(get, path = "/api/v1/me/servers", tag = "my servers", security(("bearer" = []), ("session" = [])),
     responses((status = 200, body = ServerList), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
-async fn list(State(app): State<App>, User(who): User) -> Result<Json<ServerList>, ApiError> {
-    Ok(Json(ServerList { servers: infos(&app, who.user).await? }))
+async fn list(State(app): State<App>, User(who): User, headers: HeaderMap) -> Result<Response, ApiError> {
+    let list = ServerList { servers: infos(&app, who.user).await? };
+    if !is_roku(&headers) {
+        return Ok(Json(list).into_response());
+    }
+    // The Roku client reads the list below `body` alone (upstream-api s.7.4).
+    #[derive(Serialize)]
+    struct ForRoku<'a> {
+        servers: &'a [ServerInfo],
+        body: &'a ServerList,
+    }
+    Ok(Json(ForRoku { servers: &list.servers, body: &list }).into_response())
+}
+
+/// Roku's own HTTP client names itself `Roku/DVP-..`.
+fn is_roku(headers: &HeaderMap) -> bool {
+    headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Roku/"))
 }
 
 /// A server's page.
@@ -141,6 +160,8 @@ struct ServerDetail {
     names: Vec<ServerName>,
     /// How many of them its owner may pick, beside the one that the hub made.
     most_names: usize,
+    /// What its owner should know, newest first.
+    notices: Vec<ServerNotice>,
 }
 
 /// A server, with upstream's names of its fields.
@@ -162,6 +183,8 @@ struct ServerRecord {
     url: Option<String>,
     /// Are the paths refused that media servers open to local callers?
     guard_local_paths: bool,
+    /// Are tunnels without TLS refused? Set by the first tunnel with TLS. For Phlix servers; our agent's are always encrypted.
+    tls_only: bool,
 }
 
 /// A heartbeat of the past.
@@ -216,6 +239,7 @@ async fn detail(
     Path(id): Path<String>,
 ) -> Result<Json<ServerDetail>, ApiError> {
     let (overview, beats) = servers::detail(&app, who.user, server_id(&id)?).await?;
+    let notices = notices::of_server(&app, overview.server.id).await?.into_iter().map(ServerNotice::from).collect();
     let url = overview.url(app.config.names_port);
     let subdomain = overview.label().map(str::to_owned);
     let Overview { server, status, has_tunnel, names } = overview;
@@ -241,12 +265,14 @@ async fn detail(
             fqdn: names.first().map(|name| name.host.to_string()),
             url,
             guard_local_paths: server.guard_local_paths,
+            tls_only: server.tls_since.is_some(),
         },
         relay_session: None,
         heartbeat_history: beats.into_iter().map(beat).collect(),
         tls_status: None,
         names: names.iter().map(|name| ServerName::of(name, &app)).collect(),
         most_names: app.config.limits.names_per_server,
+        notices,
     }))
 }
 
@@ -256,12 +282,16 @@ async fn detail(
 struct SettingsBody {
     /// Refuse the paths that media servers open to local callers, such as Jellyfin's restart, shutdown and start-up wizard.
     guard_local_paths: Option<bool>,
+    /// Refuse tunnels of this Phlix server without TLS. `false` forgets that it ever used TLS; the next tunnel with TLS sets it
+    /// again.
+    tls_only: Option<bool>,
 }
 
 /// What is set.
 #[derive(Serialize, ToSchema)]
 struct ServerSettings {
     guard_local_paths: bool,
+    tls_only: bool,
 }
 
 /// Changes a server's settings. Edges go by it within two seconds. Another's server is not found.
@@ -276,12 +306,18 @@ async fn change(
     Body(form): Body<SettingsBody>,
 ) -> Result<Json<ServerSettings>, ApiError> {
     let id = server_id(&id)?;
-    let on = form.guard_local_paths.ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "Bad Request", "invalid_request")
-            .message("guard_local_paths must be true or false")
-    })?;
-    let server = servers::set_guard(&app, who.user, id, on).await.map_err(secret)?;
-    Ok(Json(ServerSettings { guard_local_paths: server.guard_local_paths }))
+    if form.guard_local_paths.is_none() && form.tls_only.is_none() {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "Bad Request", "invalid_request")
+            .message("guard_local_paths or tls_only must be true or false"));
+    }
+    if let Some(on) = form.guard_local_paths {
+        servers::set_guard(&app, who.user, id, on).await.map_err(secret)?;
+    }
+    if let Some(required) = form.tls_only {
+        legacy_tunnels::set_tls_only(&app, who.user, id, required).await.map_err(secret)?;
+    }
+    let server = servers::find(&app, who.user, id).await.map_err(secret)?.server;
+    Ok(Json(ServerSettings { guard_local_paths: server.guard_local_paths, tls_only: server.tls_since.is_some() }))
 }
 
 /// For routes that upstream does not have: whether another's server exists is nobody's business.
@@ -328,7 +364,11 @@ async fn access_info(
     Ok(Json(AccessInfo {
         server_id: overview.server.id.to_string(),
         direct_url: overview.server.direct_url().map(str::to_owned),
-        relay_url: overview.url(app.config.names_port).filter(|_| overview.has_tunnel),
+        // Without the slash at its end: clients join paths to it.
+        relay_url: overview
+            .url(app.config.names_port)
+            .filter(|_| overview.has_tunnel)
+            .map(|url| url.trim_end_matches('/').to_owned()),
         relay_active: overview.has_tunnel,
     }))
 }

@@ -16,6 +16,8 @@ statements! {
     SET_LIBRARIES_HASH = "UPDATE servers SET libraries_hash = ?, library_count = ? WHERE id = ?";
     FORGET_LIBRARIES = "DELETE FROM server_libraries WHERE server_id = ?";
     ADD_LIBRARY = "INSERT INTO server_libraries (server_id, library_id, library_name) VALUES (?, ?, ?)";
+    LIBRARIES = "SELECT library_id, library_name FROM server_libraries WHERE server_id = ? \
+                 ORDER BY library_name, library_id LIMIT 1000";
     SWEEP = "DELETE FROM server_heartbeats WHERE received_at <= ?";
 }
 
@@ -86,6 +88,12 @@ pub(crate) async fn replace_libraries(
         add.execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+/// The libraries that the last heartbeat named.
+pub(crate) async fn libraries(conn: &mut Conn, server: ServerId) -> Result<Vec<Library>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(LIBRARIES).bind(server.to_string()).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|(id, name)| Library { id, name }).collect())
 }
 
 /// Drops what came before `before`.

@@ -16,11 +16,14 @@ pub(crate) mod claims;
 pub(crate) mod edges;
 pub(crate) mod heartbeats;
 pub(crate) mod keys;
+pub(crate) mod legacy_tunnels;
 pub(crate) mod name_codes;
 pub(crate) mod names;
+pub(crate) mod notices;
 pub(crate) mod presence;
 pub(crate) mod proofs;
 pub(crate) mod rates;
+pub(crate) mod relay_tokens;
 pub(crate) mod revocations;
 pub(crate) mod servers;
 pub(crate) mod sessions;
@@ -40,12 +43,15 @@ pub(crate) const ALL: &[&[Statement]] = &[
     edges::ALL,
     heartbeats::ALL,
     keys::ALL,
+    legacy_tunnels::ALL,
     migrate::ALL,
     name_codes::ALL,
     names::ALL,
+    notices::ALL,
     presence::ALL,
     proofs::ALL,
     rates::ALL,
+    relay_tokens::ALL,
     revocations::ALL,
     servers::ALL,
     sessions::ALL,

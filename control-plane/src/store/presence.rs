@@ -1,5 +1,7 @@
 //! Which edge holds which server's tunnels: `edge_leases`, `tunnels`.
 
+use std::collections::HashSet;
+
 use phlix_protocol::ids::{EdgeId, InstanceId, ServerId, TunnelId, UserId};
 
 use super::error::is_duplicate;
@@ -14,6 +16,7 @@ statements! {
     FORGET_ALL = "DELETE FROM tunnels WHERE edge_id = ?";
     STATE = "UPDATE tunnels SET stated_until = ? WHERE edge_id = ? AND tunnel_id = ? AND server_id = ?";
     OPEN = "INSERT INTO tunnels (edge_id, tunnel_id, server_id, stated_until) VALUES (?, ?, ?, ?)";
+    OF_EDGE = "SELECT tunnel_id FROM tunnels WHERE edge_id = ?";
     CLOSE = "DELETE FROM tunnels WHERE edge_id = ? AND tunnel_id = ?";
     HAS_TUNNEL = "SELECT COUNT(*) FROM tunnels t JOIN edge_leases l ON l.edge_id = t.edge_id \
                   JOIN edges e ON e.id = t.edge_id \
@@ -67,24 +70,30 @@ pub(crate) async fn end(conn: &mut Conn, edge: EdgeId) -> Result<(), StoreError>
     Ok(())
 }
 
-/// A tunnel is there, by its agent's word, until then. The server must exist.
+/// The tunnels that an edge is known to hold.
+pub(crate) async fn of_edge(conn: &mut Conn, edge: EdgeId) -> Result<HashSet<TunnelId>, StoreError> {
+    let rows: Vec<(String,)> = sqlx::query_as(OF_EDGE).bind(edge.to_string()).fetch_all(conn).await?;
+    rows.into_iter().map(|(id,)| super::id(&id, "tunnels", "tunnel_id")).collect()
+}
+
+/// A tunnel is there, by its agent's word, until then; `true` when it was not known before. The server must exist.
 pub(crate) async fn open(
     conn: &mut Conn,
     edge: EdgeId,
     tunnel: TunnelId,
     server: ServerId,
     stated_until: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let (edge, tunnel, server, until) =
         (edge.to_string(), tunnel.to_string(), server.to_string(), stated_until.millis());
     let state = sqlx::query(STATE).bind(until).bind(&edge).bind(&tunnel).bind(&server).execute(&mut *conn).await?;
     if state.rows_affected() == 1 {
-        return Ok(());
+        return Ok(false);
     }
     match sqlx::query(OPEN).bind(&edge).bind(&tunnel).bind(&server).bind(until).execute(conn).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         // The same edge reports twice at once, or gives one tunnel to two servers: the first stands.
-        Err(error) if is_duplicate(&error) => Ok(()),
+        Err(error) if is_duplicate(&error) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

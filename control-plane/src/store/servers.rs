@@ -14,12 +14,12 @@ statements! {
               guard_local_paths, generation, generation_at, least_generation, last_seen_at, created_at, updated_at) \
               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     FIND = "SELECT id, user_id, server_name, kind, public_key, version, hostname_candidates, guard_local_paths, generation, \
-            generation_at, least_generation, last_seen_at, library_count FROM servers WHERE id = ?";
+            generation_at, least_generation, last_seen_at, library_count, tls_since FROM servers WHERE id = ?";
     FIND_TWIN = "SELECT id, user_id, server_name, kind, public_key, version, hostname_candidates, guard_local_paths, \
-                 generation, generation_at, least_generation, last_seen_at, library_count FROM servers \
+                 generation, generation_at, least_generation, last_seen_at, library_count, tls_since FROM servers \
                  WHERE user_id = ? AND public_key = ? AND kind = ?";
     OF_USER = "SELECT id, user_id, server_name, kind, public_key, version, hostname_candidates, guard_local_paths, generation, \
-               generation_at, least_generation, last_seen_at, library_count FROM servers WHERE user_id = ? \
+               generation_at, least_generation, last_seen_at, library_count, tls_since FROM servers WHERE user_id = ? \
                ORDER BY created_at DESC, id LIMIT 1000";
     COUNT_OF_USER = "SELECT COUNT(*) FROM servers WHERE user_id = ?";
     LOCK_OWNER = "UPDATE users SET updated_at = updated_at WHERE id = ?";
@@ -37,7 +37,8 @@ statements! {
     DELETE = "DELETE FROM servers WHERE id = ?";
 }
 
-type Row = (String, String, String, String, String, String, String, i64, i64, i64, i64, Option<i64>, Option<i64>);
+type Row =
+    (String, String, String, String, String, String, String, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<i64>);
 
 /// Adds a server; `false` when its owner has one with this key and kind already.
 pub(crate) async fn insert(conn: &mut Conn, server: &Server, now: Timestamp) -> Result<bool, StoreError> {
@@ -203,7 +204,7 @@ pub(crate) async fn delete(conn: &mut Conn, id: ServerId) -> Result<bool, StoreE
 
 fn server(row: Row) -> Result<Server, StoreError> {
     let corrupt = |column| StoreError::Corrupt { table: "servers", column };
-    let (id, owner, name, kind, key, version, candidates, guard, newest, since, least, seen, libraries) = row;
+    let (id, owner, name, kind, key, version, candidates, guard, newest, since, least, seen, libraries, tls) = row;
     Ok(Server {
         id: super::id(&id, "servers", "id")?,
         owner: super::id(&owner, "servers", "user_id")?,
@@ -220,6 +221,7 @@ fn server(row: Row) -> Result<Server, StoreError> {
         },
         last_seen_at: seen.map(Timestamp::from_millis),
         library_count: libraries,
+        tls_since: tls.map(Timestamp::from_millis),
     })
 }
 

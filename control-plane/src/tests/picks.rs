@@ -140,7 +140,7 @@ both_engines! {
         let info = ann.client().get("/api/v1/me/servers").await.json()["servers"][0].clone();
         assert_eq!((&info["subdomain"], &info["relay_hostname"], &info["url"]), (&json!("ann-tv"), &json!(host), &json!(format!("https://{host}/"))));
         let access = ann.client().get(&ann.path("/access-info")).await.json();
-        assert_eq!((&access["relay_active"], &access["relay_url"]), (&json!(true), &json!(format!("https://{host}/"))));
+        assert_eq!((&access["relay_active"], &access["relay_url"]), (&json!(true), &json!(format!("https://{host}"))));
 
         // A program's ticket for each of them, and for nobody else's.
         for wanted in [None, Some(host), Some("ann-films.hub.localhost"), Some(given.as_str())] {
@@ -378,7 +378,7 @@ both_engines! {
             if let Some(on) = below {
                 let before = revision(&world).await;
                 let reply = ann.client().call(Method::PUT, &ann.path(""), Some(json!({"guard_local_paths": on}))).await;
-                assert_eq!((reply.status, reply.json()), (200, json!({"guard_local_paths": on})));
+                assert_eq!((reply.status, reply.json()), (200, json!({"guard_local_paths": on, "tls_only": false})));
                 assert_eq!(revision(&world).await, before + 1);
             }
             assert_eq!(ann.detail().await["server"]["guard_local_paths"], on);

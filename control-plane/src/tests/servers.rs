@@ -405,7 +405,7 @@ both_engines! {
         edge.report(true, vec![server.opened(edge.id, tunnel(1))], vec![]).await;
         let now = client.get(&path).await.json();
         let host = detail(&world, &ann.access, &server).await.json()["names"][0]["host"].as_str().unwrap().to_owned();
-        assert_eq!((&now["relay_active"], &now["relay_url"]), (&json!(true), &json!(format!("https://{host}/"))));
+        assert_eq!((&now["relay_active"], &now["relay_url"]), (&json!(true), &json!(format!("https://{host}"))));
     }
 
     async fn a_program_gets_a_ticket_for_one_name(world: World) {

@@ -97,7 +97,7 @@ both_engines! {
         let picked = client.post(&format!("{path}/names"), json!({"label": "ann-tv"})).await;
         assert_eq!(picked.status, 201, "{picked:?}");
         let access = client.get(&format!("{path}/access-info")).await.json();
-        assert_eq!(access["relay_url"], "https://ann-tv.hub.localhost/");
+        assert_eq!(access["relay_url"], "https://ann-tv.hub.localhost");
         let again = ask(&world, &server, Method::POST, &target, "[]").await;
         assert_eq!(again.status, 200);
         assert_ne!(again.json()["subdomain"], "ann-tv");
