@@ -15,7 +15,7 @@ use crate::app::grants::GrantError;
 use crate::app::{App, servers};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(my_libraries))
 }
 
 /// Of which server.
@@ -44,7 +44,7 @@ struct LibraryList {
     security(("bearer" = []), ("session" = [])), responses(
     (status = 200, body = LibraryList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
-async fn list(
+async fn my_libraries(
     State(app): State<App>,
     User(who): User,
     Query(query): Query<LibrariesQuery>,

@@ -14,7 +14,7 @@ use crate::app::{App, notices};
 use crate::domain::notice::Notice;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(dismiss))
+    OpenApiRouter::new().routes(routes!(my_notices)).routes(routes!(dismiss))
 }
 
 /// Something that happened to a server, once or more.
@@ -62,7 +62,7 @@ struct NoticeList {
 /// What the user was told of their servers and has not dismissed.
 #[utoipa::path(get, path = "/api/v1/me/notices", tag = "my servers", security(("bearer" = []), ("session" = [])),
     responses((status = 200, body = NoticeList), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
-async fn list(State(app): State<App>, User(who): User) -> Result<Json<NoticeList>, ApiError> {
+async fn my_notices(State(app): State<App>, User(who): User) -> Result<Json<NoticeList>, ApiError> {
     let notices = notices::list(&app, who.user).await?.into_iter().map(ServerNotice::from).collect();
     Ok(Json(NoticeList { notices }))
 }

@@ -137,6 +137,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me/libraries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The libraries of one of the user's own servers. A server that is not theirs and one that is not there look the same. */
+        get: operations["my_libraries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me/names/availability": {
         parameters: {
             query?: never;
@@ -149,6 +166,40 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/notices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the user was told of their servers and has not dismissed. */
+        get: operations["my_notices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/notices/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** The user has read a notice. Some kinds come again when it happens again. */
+        delete: operations["dismiss"];
         options?: never;
         head?: never;
         patch?: never;
@@ -237,6 +288,24 @@ export interface paths {
         post?: never;
         /** Gives a name up: its links break at once, and for 120 days nobody but its owner can have it. The last one stays. */
         delete: operations["remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/servers/{id}/relay-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A relay token for one of the user's own servers, good for an hour. The body is `{}`, `[]` or none. */
+        post: operations["issue"];
+        /** Ends one of the user's relay tokens for a server, or all of them. Mounts that they opened end within two seconds. */
+        delete: operations["withdraw"];
         options?: never;
         head?: never;
         patch?: never;
@@ -674,6 +743,10 @@ export interface components {
          * @enum {string}
          */
         Kind: "access" | "refresh";
+        /** @description By name. */
+        LibraryList: {
+            libraries: components["schemas"]["ServerLibrary"][];
+        };
         /** @description The log-in form: by user name or by e-mail address. */
         LoginBody: {
             /**
@@ -719,6 +792,10 @@ export interface components {
              */
             access?: string | null;
         };
+        /** @description Newest first. */
+        NoticeList: {
+            notices: components["schemas"]["ServerNotice"][];
+        };
         /** @description A label to have. */
         PickBody: {
             /**
@@ -761,6 +838,17 @@ export interface components {
              */
             username?: string | null;
         };
+        /** @description A token, told once. */
+        RelayToken: {
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            expires_at: number;
+            server_id: string;
+            /** @description 64 hexadecimal digits. */
+            token: string;
+        };
         /** @description A new enrollment. */
         Renewed: {
             enrollment_jwt: string;
@@ -778,6 +866,8 @@ export interface components {
             most_names: number;
             /** @description The one of its URL first. */
             names: components["schemas"]["ServerName"][];
+            /** @description What its owner should know, newest first. */
+            notices: components["schemas"]["ServerNotice"][];
             /** @description Counters of a legacy tunnel; native ones have none here. */
             relay_session?: Record<string, never> | null;
             server: components["schemas"]["ServerRecord"];
@@ -808,6 +898,11 @@ export interface components {
             userId: string;
             version: string;
         };
+        /** @description A library of a server. */
+        ServerLibrary: {
+            id: string;
+            name: string;
+        };
         /** @description Newest first. */
         ServerList: {
             servers: components["schemas"]["ServerInfo"][];
@@ -822,6 +917,33 @@ export interface components {
             /** @description `terminated` or `passthrough`. */
             tls: string;
             url: string;
+        };
+        /** @description Something that happened to a server, once or more. */
+        ServerNotice: {
+            /** @description Addresses, for example; may be empty. */
+            detail: string;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            first_at: number;
+            id: string;
+            /** @description `tunnel.plain`, `tunnel.new_address` or `credentials.old`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            last_at: number;
+            /** @description For people. */
+            message: string;
+            server_id: string;
+            server_name: string;
+            /**
+             * Format: int64
+             * @description How often.
+             */
+            times: number;
         };
         /** @description A server, with upstream's names of its fields. */
         ServerRecord: {
@@ -842,12 +964,15 @@ export interface components {
             /** @description `online` or `offline`. */
             status: string;
             subdomain?: string | null;
+            /** @description Are tunnels without TLS refused? Set by the first tunnel with TLS. For Phlix servers; our agent's are always encrypted. */
+            tls_only: boolean;
             url?: string | null;
             version: string;
         };
         /** @description What is set. */
         ServerSettings: {
             guard_local_paths: boolean;
+            tls_only: boolean;
         };
         /** @description A sign-in. */
         Session: {
@@ -873,6 +998,12 @@ export interface components {
              * @default null
              */
             guard_local_paths?: boolean | null;
+            /**
+             * @description Refuse tunnels of this Phlix server without TLS. `false` forgets that it ever used TLS; the next tunnel with TLS sets it
+             *     again.
+             * @default null
+             */
+            tls_only?: boolean | null;
         };
         /** @description The server's name. The paths are empty: edges keep the certificates. */
         Subdomain: {
@@ -957,6 +1088,14 @@ export interface components {
             ticket: string;
             /** @description Where it is good. */
             url: string;
+        };
+        /** @description Which one. */
+        WithdrawBody: {
+            /**
+             * @description All of the user's tokens for this server where none is said.
+             * @default null
+             */
+            token?: string | null;
         };
     };
     responses: never;
@@ -1305,6 +1444,59 @@ export interface operations {
             };
         };
     };
+    my_libraries: {
+        parameters: {
+            query?: {
+                server_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LibraryList"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     availability: {
         parameters: {
             query: {
@@ -1333,6 +1525,92 @@ export interface operations {
                 };
             };
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    my_notices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoticeList"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    dismiss: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1805,6 +2083,122 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    issue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RelayToken"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    withdraw: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["WithdrawBody"] | null;
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
