@@ -87,10 +87,10 @@ async fn uploads_to_an_origin_that_stops_reading() {
 /// How many viewers read nothing.
 const STALLED: usize = 64;
 
-/// What one of them may cost today. Meant are 2 MiB over QUIC and 512 KiB over WebSocket. Over QUIC that is the stream's
-/// window, and quinn keeps the datagrams that its bytes came in, up to two and a half times as much, before it copies
-/// them together. Over WebSocket a window that grew while kernels' buffers took the first megabytes is not taken back.
-const UNREAD_KIB: [(&str, u64); 2] = [("quic", 2048 * 5 / 2), ("websocket", 2048)];
+/// "512 KiB each over WebSocket and 2 MiB over QUIC", the former with an eighth for what the allocator keeps: measured in
+/// debug builds are 440 to 490 and 1540 to 1740. That is the stream's window (256 and 1280), the datagrams that it came in
+/// (7 %), 64 in rustls, 64 to 128 in hyper, 40 to 50 for the connection itself.
+const UNREAD_KIB: [(&str, u64); 2] = [("quic", 2048), ("websocket", 512 + 512 / 8)];
 
 async fn viewers_who_read_nothing() {
     let stalled_for = if full_size() { Duration::from_secs(30) } else { Duration::from_secs(5) };
