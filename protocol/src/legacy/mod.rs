@@ -9,3 +9,5 @@ pub mod frame;
 pub mod handshake;
 pub mod http;
 pub mod tunnel;
+#[cfg(test)]
+mod vectors;

@@ -40,10 +40,6 @@ struct Full {
 }
 
 impl Fairness {
-    pub(super) fn opened(&mut self) {
-        self.receiving += 1;
-    }
-
     pub(super) fn queued(&self) -> usize {
         self.queued
     }
@@ -52,8 +48,10 @@ impl Fairness {
         self.receiving
     }
 
-    pub(super) fn paused(&self) -> bool {
-        self.paused
+    /// Streams that are full, and that keep blocks alive.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.full.len(), self.pinning)
     }
 
     pub(super) fn may_pin(&self) -> bool {
@@ -87,6 +85,17 @@ impl Tunnel {
             super::Stage::Verifying { .. } | super::Stage::Closed => false,
             super::Stage::Open | super::Stage::Draining { .. } => !self.fairness.paused,
         }
+    }
+
+    /// Whether reading is paused for viewers that are too slow.
+    pub fn paused(&self) -> bool {
+        self.fairness.paused
+    }
+
+    /// One more waits for the server.
+    pub(super) fn opened(&mut self, now: Instant) {
+        self.fairness.receiving += 1;
+        self.weigh(now);
     }
 
     /// Bytes came into a stream's queue.

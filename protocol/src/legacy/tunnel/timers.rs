@@ -14,11 +14,11 @@ impl Tunnel {
             Stage::Open | Stage::Draining { told: true, .. } => None,
             Stage::Draining { until, told: false } => Some(until),
         };
-        let silent = (!self.fairness.paused()).then(|| self.heard + self.config.silence);
+        let silent = (!self.paused()).then(|| self.heard + self.config.silence);
         let ping = (!self.ping_due).then(|| self.spoke + self.config.ping);
         let patience = self.fairness.deadline(&self.config);
         let others = [draining, silent, ping, patience, self.channels_at];
-        others.into_iter().flatten().min().map(|other| other.min(self.heartbeat_at))
+        others.into_iter().flatten().chain([self.heartbeat_at]).min()
     }
 
     /// A time has come.
@@ -30,7 +30,7 @@ impl Tunnel {
             Stage::Open | Stage::Draining { .. } => {}
         }
         // A tunnel that we don't read is not silent.
-        if !self.fairness.paused() && now >= self.heard + self.config.silence {
+        if !self.paused() && now >= self.heard + self.config.silence {
             return Err(Violation::Silent);
         }
         if now >= self.heartbeat_at {
