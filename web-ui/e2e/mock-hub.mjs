@@ -9,7 +9,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname } from 'node:path'
 
-/** @import { AccessInfo, ClaimPreview, ServerDetail, ServerInfo, User } from '../src/api/types.js' */
+/** @import { AccessInfo, ClaimPreview, ServerDetail, ServerInfo, ServerNotice, User } from '../src/api/types.js' */
 /** @import { IncomingMessage, ServerResponse } from 'node:http' */
 /** @import { MockHome } from './mock-home.mjs' */
 
@@ -195,6 +195,13 @@ export class MockHub {
     if (line === 'GET /api/v1/me') return send(200, { user: account.user, claims: {}, servers: account.servers.map(({ info }) => info) })
     if (line === 'GET /api/v1/me/servers') return send(200, { servers: account.servers.map(({ info }) => info) })
 
+    if (line === 'GET /api/v1/me/notices') return send(200, { notices: account.servers.flatMap(({ detail }) => detail.notices) })
+    const [, notice] = /^DELETE \/api\/v1\/me\/notices\/([^/]+)$/.exec(line) ?? []
+    if (notice) {
+      for (const { detail } of account.servers) detail.notices = detail.notices.filter(({ id }) => id !== notice)
+      return send(204)
+    }
+
     if (url.pathname.startsWith('/api/v1/server-claims/')) {
       if (request.headers['accept-phlix-protocol'] !== 'v1') return refuse(400, 'hub.protocol_unsupported', 'Accept-Phlix-Protocol: v1 required')
       const code = url.searchParams.get('code') ?? body.claim_code
@@ -222,7 +229,7 @@ export class MockHub {
       })
     }
 
-    const parts = /^\/api\/v1\/me\/servers\/([^/]+)(?:\/(access-info|names)(?:\/([^/]+))?)?$/.exec(url.pathname)
+    const parts = /^\/api\/v1\/me\/servers\/([^/]+)(?:\/(access-info|names|roll-credentials)(?:\/([^/]+))?)?$/.exec(url.pathname)
     const server = account.servers.find(({ info }) => info.serverId === parts?.[1])
     if (!parts || !server) return refuse(404, 'server.not_found', 'Server not found')
     if (method === 'GET' && parts[2] === 'access-info') return send(200, server.access)
@@ -232,9 +239,12 @@ export class MockHub {
       return send(204)
     }
     if (method === 'PUT' && parts[2] === undefined) {
-      server.detail.server.guard_local_paths = body.guard_local_paths
-      return send(200, { guard_local_paths: body.guard_local_paths })
+      const settings = server.detail.server
+      if (typeof body.guard_local_paths === 'boolean') settings.guard_local_paths = body.guard_local_paths
+      if (typeof body.tls_only === 'boolean') settings.tls_only = body.tls_only
+      return send(200, { guard_local_paths: settings.guard_local_paths, tls_only: settings.tls_only })
     }
+    if (method === 'POST' && parts[2] === 'roll-credentials') return send(204)
     if (method === 'POST' && parts[2] === 'names') {
       const refused = this.#unavailable(body.label)
       if (refused) return refuse(refused.reason === 'malformed' ? 400 : 409, `name.${refused.reason}`, refused.message)
@@ -353,11 +363,13 @@ export function makeServer(name, about = {}) {
         fqdn: host,
         url,
         guard_local_paths: true,
+        tls_only: kind === 'phlix',
       },
       relay_session: null,
       tls_status: null,
       names: [{ host, url, access: 'protected', tls: 'terminated', generated: true }],
       most_names: 5,
+      notices: [],
       heartbeat_history: Array.from({ length: beats }, (_, index) => ({
         id: randomUUID(),
         version,
@@ -374,6 +386,26 @@ export function makeServer(name, about = {}) {
       relay_active: online,
     },
   }
+}
+
+/**
+ * The hub has something to tell of a server.
+ * @param {Server} server
+ * @param {Partial<ServerNotice>} about
+ */
+export function tell(server, about) {
+  server.detail.notices.unshift({
+    id: randomUUID(),
+    server_id: server.info.serverId,
+    server_name: server.info.serverName,
+    kind: 'tunnel.plain',
+    message: 'What happened, and what to do.',
+    detail: '',
+    times: 1,
+    first_at: seconds() - 7_200,
+    last_at: seconds() - 120,
+    ...about,
+  })
 }
 
 function seconds() {

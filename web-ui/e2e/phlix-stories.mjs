@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { shot } from './browser.mjs'
 import { FILMS, MockHome, SERIES } from './mock-home.mjs'
-import { makeServer } from './mock-hub.mjs'
+import { makeServer, tell } from './mock-hub.mjs'
 import { enter, fits, focused, HOSTILE, REFUSED } from './steps.mjs'
 
 /** @import { Page } from 'playwright-core' */
@@ -243,13 +243,82 @@ export const stories = [
     },
   },
   {
+    name: 'what-happened-to-a-server-is-told-until-it-is-dismissed',
+    expected: [REFUSED],
+    async tell(world) {
+      const { hub, page } = world
+      const { server, at } = await atHome(world)
+      tell(server, { message: "This server's connection to the hub is not encrypted. Set PHLIX_RELAY_TLS=1 on the server.", detail: '203.0.113.7' })
+      tell(server, { kind: 'tunnel.new_address', detail: '203.0.113.7 -> 198.51.100.20', times: 3, message: HOSTILE })
+      tell(server, { kind: 'of.the.future' })
+      await page.goto('/app/servers')
+      const notices = page.getByRole('list', { name: 'What you should know' }).getByRole('listitem')
+      await notices.first().waitFor()
+      assert.equal(await notices.count(), 3)
+      await page.getByText('203.0.113.7 -> 198.51.100.20').waitFor()
+      await page.getByText('3 times since 2 hours ago').waitFor()
+      assert.equal(await page.locator('main img').count(), 0)
+      await fits(page)
+      await shot(page, 'servers-notices')
+      await page.getByRole('button', { name: 'Dismiss: Something to look at' }).click()
+      await page.getByRole('heading', { name: 'Something to look at' }).waitFor({ state: 'detached' })
+      assert.ok(hub.writes.some((line) => line.startsWith('DELETE /api/v1/me/notices/')))
+
+      await page.getByRole('link', { name: 'Living room' }).first().click()
+      await page.waitForURL(`**${at}`)
+      await page.getByRole('heading', { name: 'Connected from a new address' }).waitFor()
+      await shot(page, 'server-notices')
+      // A refusal is said where it belongs, and the notice stays.
+      hub.faults.push({ match: /^DELETE/, status: 503, body: { message: 'Not now.' } })
+      await page.getByRole('button', { name: 'Dismiss: Connected without encryption' }).click()
+      await page.getByRole('alert').filter({ hasText: 'Not now.' }).waitFor()
+      await page.getByRole('button', { name: 'Dismiss: Connected without encryption' }).click()
+      await page.getByRole('heading', { name: 'Connected without encryption' }).waitFor({ state: 'detached' })
+
+      const suspected = notices.filter({ hasText: 'Connected from a new address' })
+      await suspected.getByRole('button', { name: 'End its credentials' }).click()
+      await page.getByRole('dialog', { name: 'End all its credentials?' }).waitFor()
+      assert.equal(await focused(page), 'button: Cancel')
+      assert.ok(!hub.writes.some((line) => line.endsWith('/roll-credentials')))
+      await page.getByRole('button', { name: 'End them' }).click()
+      await page.getByText('The credentials of Living room were ended.').waitFor()
+      assert.ok(hub.writes.some((line) => line.endsWith('/roll-credentials')))
+    },
+  },
+  {
+    name: 'encryption-is-given-up-only-after-a-warning',
+    async tell(world) {
+      const { page } = world
+      const { server, at } = await atHome(world)
+      await page.goto(at)
+      const guard = page.getByRole('switch', { name: 'Take encrypted connections only' })
+      assert.equal(await guard.isChecked(), true)
+      assert.equal(await page.getByRole('switch').count(), 1)
+      await guard.click()
+      await page.getByRole('dialog', { name: 'Allow connections without encryption?' }).waitFor()
+      await shot(page, 'server-tls-warning')
+      await page.getByRole('button', { name: 'Cancel' }).click()
+      assert.equal(server.detail.server.tls_only, true)
+      await guard.press('Space')
+      await page.getByRole('button', { name: 'Allow them' }).click()
+      await page.getByText('It is off: set PHLIX_RELAY_TLS=1').waitFor()
+      assert.equal(server.detail.server.tls_only, false)
+      assert.equal(await guard.isChecked(), false)
+      await guard.click()
+      await page.getByRole('button', { name: 'Take encrypted only' }).click()
+      await page.getByText('It is off: set PHLIX_RELAY_TLS=1').waitFor({ state: 'detached' })
+      assert.equal(server.detail.server.tls_only, true)
+    },
+  },
+  {
     name: 'a-phlix-server-on-a-phone-in-the-dark',
     options: { viewport: { width: 360, height: 740 }, colorScheme: 'dark', isMobile: true, hasTouch: true },
     async tell(world) {
       const { page } = world
-      const { home, at } = await atHome(world)
+      const { home, server, at } = await atHome(world)
+      tell(server, { kind: 'tunnel.new_address', detail: '2001:db8:1234:5678:9abc:def0:1234:5678 -> 2001:db8:ffff:5678:9abc:def0:1234:5678', times: 2, message: 'It was replaced from another address. If your home did not move, somebody may have a copy of its credentials.' })
       home.add({ name: 'A film with a name that is a good deal longer than what fits below a poster on a phone' })
-      for (const [name, path] of [['server', at], ['start', `${at}/browse`], ['library', `${at}/browse?library=${FILMS}`], ['player', `${at}/play/${home.items.at(-1)?.id}`]]) {
+      for (const [name, path] of [['servers', '/app/servers'], ['server', at], ['start', `${at}/browse`], ['library', `${at}/browse?library=${FILMS}`], ['player', `${at}/play/${home.items.at(-1)?.id}`]]) {
         await page.goto(path ?? '')
         await page.locator(name === 'player' ? 'video' : 'main li').first().waitFor()
         await fits(page)

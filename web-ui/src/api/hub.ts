@@ -1,6 +1,6 @@
 /** Every call the pages make, by name. Nothing else in the UI knows a path. */
 import { call } from './client'
-import type { Access, AccessInfo, Availability, ClaimPreview, ServerDetail, ServerInfo, ServerName, User } from './types'
+import type { Access, AccessInfo, Availability, ClaimPreview, ServerDetail, ServerInfo, ServerName, ServerNotice, User } from './types'
 
 /** The claim calls are shared with media servers and want the protocol named. */
 const PROTOCOL = { 'Accept-Phlix-Protocol': 'v1' }
@@ -53,6 +53,26 @@ export async function removeName(id: string, host: string): Promise<void> {
 
 export async function setGuard(id: string, on: boolean): Promise<void> {
   await call('put', '/api/v1/me/servers/{id}', { path: { id }, body: { guard_local_paths: on } })
+}
+
+/** Whether the hub takes a Phlix server's tunnel over TLS alone. */
+export async function setTlsOnly(id: string, on: boolean): Promise<void> {
+  await call('put', '/api/v1/me/servers/{id}', { path: { id }, body: { tls_only: on } })
+}
+
+/** Every copy of its credentials stops working, its own too. */
+export async function rollCredentials(id: string): Promise<void> {
+  await call('post', '/api/v1/me/servers/{id}/roll-credentials', { path: { id } })
+}
+
+/** What happened to the user's servers and waits to be read. */
+export async function notices(signal?: AbortSignal): Promise<ServerNotice[]> {
+  const reply = await call('get', '/api/v1/me/notices', { signal })
+  return reply.notices
+}
+
+export async function dismissNotice(id: string): Promise<void> {
+  await call('delete', '/api/v1/me/notices/{id}', { path: { id } })
 }
 
 export async function removeServer(id: string): Promise<void> {

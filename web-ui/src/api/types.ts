@@ -9,6 +9,7 @@ export type ClaimPreview = Schemas['ClaimPreview']
 export type ServerDetail = Schemas['ServerDetail']
 export type ServerInfo = Schemas['ServerInfo']
 export type ServerName = Schemas['ServerName']
+export type ServerNotice = Schemas['ServerNotice']
 export type User = Schemas['User']
 
 /** Who may come in at a name. */
