@@ -22,6 +22,8 @@ pub(crate) enum BodyError {
     Origin(#[source] hyper::Error),
     #[error("the control plane's body ended early")]
     Hub(#[source] hyper::Error),
+    #[error("the origin's body ended before the length that it had promised, or was broken off")]
+    Short,
     #[error("the tunnel was lost")]
     TunnelLost,
     #[error("nothing moved for too long")]

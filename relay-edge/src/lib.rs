@@ -30,17 +30,18 @@ use std::time::Duration;
 
 use phlix_protocol::ids::InstanceId;
 use phlix_protocol::native::close;
-use phlix_protocol::uplink::Register;
+use phlix_protocol::uplink::{EdgeRole, Register};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::admin::Admin;
 use crate::accept::http::{Kind, Viewers};
+use crate::accept::legacy::Servers;
 use crate::accept::quic::Quic;
 use crate::accept::websocket::Agents;
 use crate::accept::{Stage, quic, sockets, tls};
-pub use crate::config::{Config, Legacy, Limits, Sockets, Timeouts, Windows};
+pub use crate::config::{Config, Legacy, Limits, Proxy, Sockets, Timeouts, Windows};
 use crate::limits::Gauge;
 use crate::metrics::Metrics;
 use crate::road::{Ports, Road};
@@ -82,6 +83,8 @@ pub struct Addresses {
     pub tls: SocketAddr,
     /// Metrics and health.
     pub metrics: Option<SocketAddr>,
+    /// Existing media servers.
+    pub relay_server: Option<SocketAddr>,
 }
 
 /// A running edge. Dropping it drops everything at once; `shutdown` lets it finish first.
@@ -110,6 +113,9 @@ impl Edge {
         };
         let http = sockets.http.map(|listener| listen("HTTP", listener)).transpose()?;
         let admin = sockets.metrics.map(|listener| listen("metrics", listener)).transpose()?;
+        // An outer edge can't be trusted with servers that verify nothing (trust s.1).
+        let relay_server = sockets.relay_server.filter(|_| config.role == EdgeRole::Core);
+        let relay_server = relay_server.map(|listener| listen("media servers", listener)).transpose()?;
         let (tls_listener, bound) = listen("TLS", sockets.tls)?;
         sockets::udp(&sockets.quic, config.windows.socket)
             .map_err(|source| StartError::Socket { what: "QUIC", source })?;
@@ -117,6 +123,7 @@ impl Edge {
             http: http.as_ref().map(|(_, bound)| *bound),
             tls: bound,
             metrics: admin.as_ref().map(|(_, bound)| *bound),
+            relay_server: relay_server.as_ref().map(|(_, bound)| *bound),
         };
         let tls = tls::viewers(&config.server_certs).map_err(|error| StartError::Tls(error.to_string()))?;
         let endpoint = quic::endpoint(sockets.quic, &config.server_certs, &config.key, &config.windows)
@@ -158,10 +165,16 @@ impl Edge {
             limits: config.limits.clone(),
             stream_window: config.windows.stream_receive,
             timeouts: config.timeouts.clone(),
-            unproven,
+            unproven: unproven.clone(),
             tracker: agent_tasks.clone(),
             stages: stage.clone(),
         });
+        if let Some((listener, _)) = relay_server {
+            let (tunnels, config, metrics) = (Arc::clone(&tunnels), Arc::clone(&config), Arc::clone(&metrics));
+            let servers = Servers::new(tunnels, config, metrics, unproven, agent_tasks.clone(), stage.clone())
+                .map_err(|error| StartError::Tls(error.to_string()))?;
+            agent_tasks.spawn(Arc::new(servers).listen(listener));
+        }
         if let Some((listener, _)) = http {
             viewer_tasks.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
         }
@@ -174,11 +187,12 @@ impl Edge {
             background.push(tokio::spawn(Arc::new(admin).listen(listener)));
         }
         background.extend([
+            tokio::spawn(Arc::clone(&tunnels).watch_legacy()),
             tokio::spawn(Arc::clone(&live).watch(Arc::clone(&uplink), config.timeouts.viewer_stall)),
             tokio::spawn(uplink.run(registration(&config, bound.port()))),
         ]);
         tracing::info!(edge.id = %config.id, http = addresses.http.map(tracing::field::display),
-            tls = %addresses.tls, metrics = addresses.metrics.map(tracing::field::display),
+            tls = %addresses.tls, relay_server = addresses.relay_server.map(tracing::field::display), metrics = addresses.metrics.map(tracing::field::display),
             "edge listens");
         Ok(Self {
             addresses,
@@ -201,6 +215,7 @@ impl Edge {
     /// `Timeouts::drain`; then everything is closed.
     pub async fn shutdown(self) {
         self.tunnels.registry.drain();
+        self.tunnels.drain_legacy();
         self.stages.send_replace(Stage::Finishing);
         // A viewer's connection ends with what it carries, its last byte included.
         self.viewers.close();
@@ -210,6 +225,7 @@ impl Edge {
         for tunnel in self.tunnels.registry.all() {
             tunnel.close(close::DRAINED, "drained");
         }
+        self.tunnels.close_legacy();
         self.stages.send_replace(Stage::Dropping);
         self.agents.close();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.viewers.wait()).await;

@@ -44,6 +44,8 @@ pub(crate) struct Legacy {
     pub(crate) stalled: IntCounter,
     pub(crate) short: IntCounter,
     pub(crate) dropped: IntCounter,
+    /// Header fields that the wire can't carry, by what they were.
+    pub(crate) fields: IntCounterVec,
     /// What a stream, and a tunnel, may hold, as it was configured.
     pub(crate) budgets: IntGaugeVec,
 }
@@ -246,6 +248,11 @@ impl Metrics {
                 dropped: counter(
                     "phlix_edge_legacy_frames_dropped_total",
                     "Frames of existing media servers for requests that were over or never made",
+                )?,
+                fields: counters(
+                    "phlix_edge_legacy_fields_dropped_total",
+                    "Header fields left out because the wire can't carry them: of requests (unspeakable), repeated Set-Cookie (cookie)",
+                    &["what"],
                 )?,
                 budgets: legacy_budgets,
             },

@@ -1,4 +1,5 @@
-//! Where strangers knock: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3 for viewers, QUIC for agents.
+//! Where strangers knock: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3 for viewers, QUIC for agents, bare
+//! WebSockets for existing media servers.
 
 pub(crate) mod admin;
 pub(crate) mod glitches;
@@ -6,6 +7,7 @@ mod h3;
 mod heads;
 pub(crate) mod http;
 mod io;
+pub(crate) mod legacy;
 pub(crate) mod quic;
 pub(crate) mod sockets;
 pub(crate) mod tls;

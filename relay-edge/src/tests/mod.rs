@@ -6,6 +6,7 @@ mod directory;
 mod exchanges;
 mod http3;
 mod hub;
+mod legacy;
 mod origin;
 mod raw3;
 mod resume;

@@ -1,11 +1,13 @@
 //! Tunnels to home servers, behind one handle.
 //!
 //! The road knows `Tunnel::request` and nothing of what carries it: a native tunnel is a `Link`, over QUIC or WebSocket.
+//! Tunnels of existing media servers are another kind, in `legacy`.
 
 pub(crate) mod activity;
 mod flows;
 mod handshake;
 mod leg;
+pub(crate) mod legacy;
 pub(crate) mod native;
 mod pool;
 pub(crate) mod registry;

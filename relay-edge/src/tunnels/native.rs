@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::flows::Flows;
 use super::handshake::{Control, ControlFailure, NotProved, Proved, check_ticket, prove, refusal};
+use super::legacy::LegacyRegistry;
 use super::pool::Pool;
 use super::registry::Registry;
 use super::{Patience, Slot, Tunnel};
@@ -36,14 +37,16 @@ pub(crate) struct Tunnels {
     pub(super) config: Arc<Config>,
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) registry: Registry,
-    metrics: Arc<Metrics>,
+    pub(crate) legacy: LegacyRegistry,
+    pub(super) metrics: Arc<Metrics>,
     names: HashSet<String>,
 }
 
 impl Tunnels {
     pub(crate) fn new(config: Arc<Config>, uplink: Arc<Uplink>, metrics: Arc<Metrics>) -> Arc<Self> {
         let names = config.names.iter().chain(&config.addresses).map(|name| name.to_ascii_lowercase()).collect();
-        Arc::new(Self { registry: Registry::new(config.limits.tunnels), names, config, uplink, metrics })
+        let (registry, legacy) = (Registry::new(config.limits.tunnels), LegacyRegistry::new(config.limits.tunnels));
+        Arc::new(Self { registry, legacy, names, config, uplink, metrics })
     }
 
     /// Whether an agent that dialled this means us.
@@ -151,6 +154,7 @@ impl Tunnels {
             head_bytes,
         });
         self.registry.enter(&tunnel)?;
+        self.retire_legacy(tunnel.slot.server);
         tracing::info!(server.id = %tunnel.slot.server, tunnel.id = %tunnel.id, instance = %tunnel.slot.instance,
             index = tunnel.slot.index, agent.version = hello.agent.version, "tunnel opened over {}", link.transport());
         Ok(OpenTunnel::new(Arc::clone(self), tunnel))

@@ -133,6 +133,11 @@ impl Registry {
             .map(|tunnel| tunnel.slot.server)
     }
 
+    /// Whether a server has a tunnel, whatever its state.
+    pub(super) fn has(&self, server: ServerId) -> bool {
+        self.servers().get(&server).is_some_and(|tunnels| tunnels.iter().any(|tunnel| !tunnel.closed()))
+    }
+
     /// Every tunnel.
     pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         self.servers().values().flatten().cloned().collect()
