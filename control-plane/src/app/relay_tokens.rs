@@ -1,6 +1,5 @@
 //! Relay tokens: a client app asks for one and shows it at the mount of a Phlix server's tunnel (upstream-api s.2.4).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use phlix_protocol::ids::{ServerId, TokenId, UserId};
@@ -55,11 +54,7 @@ impl AsStoreError for RelayTokenError {
 
 /// 256 random bits in hexadecimal: what fits a header and a subprotocol in any client.
 fn secret() -> String {
-    random::bytes::<32>().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    crate::hex(&random::bytes::<32>())
 }
 
 /// The shape of such a token, so that nothing else is looked up.

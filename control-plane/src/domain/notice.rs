@@ -72,9 +72,11 @@ pub(crate) struct Notice {
     pub(crate) last_at: Timestamp,
 }
 
-/// May both be the same home? An IPv4 address is one, and an IPv6 /64, in which addresses change by themselves.
+/// May both be the same home? An IPv4 address is one, an IPv6 /64, in which addresses change by themselves, and the hub's own
+/// machine.
 pub(crate) fn same_home(a: IpAddr, b: IpAddr) -> bool {
     match (a.to_canonical(), b.to_canonical()) {
+        (a, b) if a.is_loopback() && b.is_loopback() => true,
         (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
         (a, b) => a == b,
     }
@@ -92,6 +94,7 @@ mod tests {
         assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
         assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
         assert!(!same("192.0.2.7", "2001:db8::1"));
+        assert!(same("127.0.0.1", "::1"));
     }
 
     #[test]

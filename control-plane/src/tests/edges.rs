@@ -34,7 +34,7 @@ async fn host_of(world: &World, owner: &Person) -> String {
 }
 
 /// An outer edge: there is no way to get one yet but by hand.
-async fn outer(world: &World, seed: u8, status: EdgeStatus) -> RelayEdge {
+pub(super) async fn outer(world: &World, seed: u8, status: EdgeStatus) -> RelayEdge {
     let edge = RelayEdge::unknown(world, seed);
     let mut conn = world.db().write().await.unwrap();
     let now = world.app().clock.now();
