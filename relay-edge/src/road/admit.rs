@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode};
 use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{EdgeId, ServerId};
 use phlix_protocol::token::{self, Scope, ViewerTicket};
-use phlix_protocol::uplink::{Credential, Route, ServerKind};
+use phlix_protocol::uplink::{Credential, Route};
 
 use super::cookies;
 use super::refusal::Refusal;
@@ -187,32 +187,42 @@ pub(crate) fn wants_renewal(viewer: &Viewer, now: i64) -> bool {
     viewer.shown == Shown::Cookie && now.saturating_sub(viewer.claims.iat) > (viewer.claims.exp - viewer.claims.iat) / 2
 }
 
-/// Judges a request to the hub's proxy path, in the order that clients know (legacy-relay-wire s.3.3): 401, 404, 403.
-pub(crate) async fn at_proxy(
+/// What a request to the hub's proxy path shows, before anybody is asked about it.
+pub(crate) fn shown_to_hub(
     uplink: &Uplink,
     misses: &Misses,
     head: &Parts,
     hub_origin: &str,
     address: IpAddr,
-    server: Option<ServerId>,
-) -> Result<Arc<Exchanged>, Refusal> {
+) -> Result<(Credential, Digest), Refusal> {
     let credential = credential(head, hub_origin)?;
     let (Credential::Bearer(secret) | Credential::Session(secret)) = &credential;
-    if let Some((status, body)) = uplink.directory.refused(digest(secret)) {
+    let digest = digest(secret);
+    if let Some((status, body)) = uplink.directory.refused(digest) {
         return Err(Refusal::passed_on(status, "auth.required", body));
     }
-    let now = Instant::now();
-    if let Some(wait) = misses.exhausted(address, now) {
+    if let Some(wait) = misses.exhausted(address, Instant::now()) {
         return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many wrong credentials.")
             .retry_after(wait));
     }
+    Ok((credential, digest))
+}
+
+/// Judges a request to the hub's proxy path, in the order that clients know (legacy-relay-wire s.3.3): 401, 404, 403.
+pub(crate) async fn at_proxy(
+    uplink: &Uplink,
+    misses: &Misses,
+    credential: Credential,
+    address: IpAddr,
+    server: Option<ServerId>,
+) -> Result<Arc<Exchanged>, Refusal> {
     let Some(server) = server else { return Err(not_found()) };
     match uplink.directory.exchange(credential, server).await {
         Ok(Exchange::Ticket(exchanged)) => Ok(exchanged),
         Ok(Exchange::Refused(status, body)) => {
             let code = match status {
                 StatusCode::UNAUTHORIZED => {
-                    misses.count(address, now);
+                    misses.count(address, Instant::now());
                     "auth.required"
                 }
                 StatusCode::FORBIDDEN => "server.not_owned",
@@ -259,23 +269,15 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
 }
 
-/// What the proxy path says to somebody who may reach the server.
+/// What the proxy path says to somebody who may reach a server that is no Phlix server.
 //= architecture s.5.3
-pub(crate) fn proxy_answer(exchanged: &Exchanged) -> Refusal {
-    match exchanged.reply.kind {
-        ServerKind::Generic => Refusal::new(
-            StatusCode::CONFLICT,
-            "server.use_name",
-            "This server is reached by its own name, not by the hub's proxy path.",
-        )
-        .with_url(exchanged.reply.url.clone()),
-        ServerKind::Phlix => Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "server.relay_unavailable",
-            "The server has no tunnel to this hub.",
-        )
-        .retry_after(Duration::from_secs(5)),
-    }
+pub(crate) fn use_name(exchanged: &Exchanged) -> Refusal {
+    Refusal::new(
+        StatusCode::CONFLICT,
+        "server.use_name",
+        "This server is reached by its own name, not by the hub's proxy path.",
+    )
+    .with_url(exchanged.reply.url.clone())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ const HOP_BY_HOP: [&str; 8] = [
 
 /// Whether a field says who or where the viewer is, in a spelling that some origin would take for it: servers that speak
 /// CGI's language fold `_` and `-` into one.
-fn is_identity(name: &str) -> bool {
+pub(super) fn is_identity(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('_', "-");
     name.starts_with("x-phlix-")
         || name.starts_with("x-forwarded-")
@@ -75,7 +75,7 @@ fn connection_listed(headers: &HeaderMap) -> HashSet<String> {
         .collect()
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed = connection_listed(headers);
     retain(headers, |name| {
         // A sender can't have us take off what belongs to the message itself.

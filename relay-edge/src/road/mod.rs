@@ -16,6 +16,7 @@ mod pace;
 mod paced;
 pub(crate) mod paths;
 pub(crate) mod refusal;
+mod relay;
 pub(crate) mod resolve;
 mod resume;
 mod sign_in;
@@ -40,6 +41,7 @@ use self::hub::Cookies;
 use self::live::{Full, Live};
 use self::pace::Tempo;
 use self::refusal::{Refusal, hub_away, unknown_host};
+use self::relay::Allowance;
 use self::resolve::{Asked, Door, Hosts, resolve};
 use self::splice::Splice;
 use self::upgrade::Way;
@@ -68,6 +70,8 @@ pub(crate) struct Road {
     pub(crate) live: Arc<Live>,
     tickets: Tickets,
     misses: Misses,
+    /// Requests to existing media servers.
+    allowance: Allowance,
     resumes: Arc<resume::Means>,
 }
 
@@ -118,6 +122,7 @@ impl Road {
             live: Live::new(Arc::clone(metrics)),
             tickets: Tickets::new(config.limits.cache_entries, config.timeouts.uplink),
             misses: Misses::new(config.limits.misses_per_minute),
+            allowance: Allowance::new(config.proxy.requests, config.proxy.window),
             resumes: Arc::new(resume::Means {
                 tunnels: Arc::clone(tunnels),
                 uplink: Arc::clone(uplink),
@@ -207,11 +212,7 @@ impl Road {
                 if self.admit_plain(&head, visit, &from)? == Cookies::Stay {
                     head.headers.remove(COOKIE);
                 }
-                let exchanged =
-                    admit::at_proxy(&self.uplink, &self.misses, &head, &self.hub_origin, from.address, asked.server)
-                        .await?;
-                account.set_server(exchanged.claims.server_id);
-                Err(admit::proxy_answer(&exchanged))
+                relay::at_proxy(self, head, body, asked, &from, account).await
             }
             Asked::PlainName(host) => {
                 account.set_room(Room::Name);
@@ -246,6 +247,9 @@ impl Road {
     ) -> Result<Response<Body>, Refusal> {
         let route = self.route(&host).await?;
         account.set_server(route.server_id);
+        if route.kind == ServerKind::Phlix {
+            return relay::at_name(self, head, body, (host, way), &route, from, account).await;
+        }
         let registry = &self.tunnels.registry;
 
         // Open needs two words, the directory's and the tunnel ticket's; a legacy server has neither (trust s.4.1).

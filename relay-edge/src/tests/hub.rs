@@ -263,12 +263,16 @@ impl Hub {
     }
 
     pub(super) fn route(&self, host: &str, server_id: ServerId, access: Access) {
+        self.route_to(host, server_id, ServerKind::Generic, access);
+    }
+
+    pub(super) fn route_to(&self, host: &str, server_id: ServerId, kind: ServerKind, access: Access) {
         let host: Hostname = host.parse().unwrap();
         let mut state = self.state();
         let route = Route {
             host: host.clone(),
             server_id,
-            kind: ServerKind::Generic,
+            kind,
             access,
             tls: Tls::Terminated,
             guard_local_paths: true,
@@ -284,6 +288,11 @@ impl Hub {
 
     pub(super) fn exchange(&self, secret: &str, answer: Result<ExchangeReply, StatusCode>) {
         self.state().exchanges.insert(secret.into(), answer);
+    }
+
+    /// What this secret is exchanged for.
+    pub(super) fn exchanged(&self, secret: &str) -> ExchangeReply {
+        self.state().exchanges[secret].clone().unwrap()
     }
 
     pub(super) fn code(&self, code: &str, challenge: &str, ticket: &ViewerTicket) {
