@@ -7,9 +7,11 @@ mod control;
 mod handshake;
 mod header;
 mod input;
+mod legacy;
 mod mux;
 mod resolve;
 mod token;
+mod tunnel;
 mod ws;
 
 /// One target.
@@ -20,7 +22,7 @@ pub struct Target {
 }
 
 /// All targets. The names are those of the corpora's folders.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "ws_frames", run: ws::frames },
     Target { name: "ws_handshake", run: handshake::run },
     Target { name: "mux_operations", run: mux::operations },
@@ -29,4 +31,6 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "token", run: token::run },
     Target { name: "stream_header", run: header::run },
     Target { name: "resolve", run: resolve::run },
+    Target { name: "legacy_frames", run: legacy::frames },
+    Target { name: "legacy_tunnel", run: tunnel::operations },
 ];

@@ -12,6 +12,9 @@ use super::http::{BODY, END, HEAD, RequestHead, ResponseHead};
 use super::tunnel::{Batch, Config, Event, RequestBody, Tunnel};
 use crate::ws::{self, Assembled, Assembler, CloseCode, Limits, Role, Text};
 
+/// Id, type and payload.
+type Frame = (u32, Kind, Vec<u8>);
+
 struct Vector {
     name: String,
     bytes: Vec<u8>,
@@ -38,7 +41,7 @@ fn unhex(text: &Value) -> Vec<u8> {
 }
 
 /// Whole frames, by the streaming decoder, and whether one is left incomplete.
-fn frames(wire: &[u8]) -> Result<(Vec<(u32, Kind, Vec<u8>)>, bool), UnknownType> {
+fn frames(wire: &[u8]) -> Result<(Vec<Frame>, bool), UnknownType> {
     let mut decoder = Decoder::new();
     let mut input = Bytes::copy_from_slice(wire);
     let (mut all, mut payload) = (Vec::new(), Vec::new());

@@ -97,7 +97,7 @@ impl Tunnel {
     pub fn head(&mut self, id: StreamId) -> Option<Result<ResponseHead, Failure>> {
         let Some(stream) = self.streams.get_mut(&id) else { return Some(Err(Failure::Lost)) };
         let head = stream.head();
-        stream.read_waits = head.is_none();
+        stream.read_waits |= head.is_none();
         head
     }
 

@@ -158,10 +158,8 @@ impl Any {
                     *self.wrote.entry(id).or_default() += taken;
                 }
             }
-            (4, Some(id)) => {
-                if self.bench.tunnel.finish(id).is_ok() && id.is_request() {
-                    self.finished.insert(id, false);
-                }
+            (4, Some(id)) if self.bench.tunnel.finish(id).is_ok() && id.is_request() => {
+                self.finished.insert(id, false);
             }
             (5 | 6, Some(id)) => drop(self.bench.tunnel.read(id, now)),
             (7, Some(id)) => drop(self.bench.tunnel.head(id)),
