@@ -17,7 +17,7 @@ import os
 import ssl
 from pathlib import Path
 
-from phlix_server import port
+from phlix_server import ed25519, port
 from phlix_server.app import App, json_answer, not_found
 from phlix_server.hub import Client, Enrollment
 from phlix_server.records import Records
@@ -67,11 +67,11 @@ class Server:
         self.tunnel = None
 
     def public_key(self):
-        """32 bytes that stay: the hub asks this kind of server for no proof of them."""
-        file = self.args.state / "public-key"
+        """One that stays. The hub asks this kind of server for no proof of it."""
+        file = self.args.state / "seed"
         if not file.exists():
             file.write_bytes(os.urandom(32))
-        return base64.urlsafe_b64encode(file.read_bytes()).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(ed25519.public_key(file.read_bytes())).rstrip(b"=").decode()
 
     def tell(self, **changes):
         self.ready |= changes

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use phlix_tests::curl::Curl;
 use phlix_tests::database::Database;
@@ -35,7 +35,13 @@ async fn it_enrols_and_keeps_its_place(engine: Engine) {
     let (status, reply) = world.legacy.calls("old_heartbeat").await;
     assert_eq!((status, &reply), (200, &json!({ "status": "ok" })));
 
+    // Signed in another second, it is another token.
     let before = world.legacy.jwt();
+    let told = SystemTime::now();
+    until("another second", Duration::from_secs(3), || {
+        std::future::ready(told.elapsed().is_ok_and(|since| since > Duration::from_secs(1)).then_some(()))
+    })
+    .await;
     let (status, reply) = world.legacy.calls("renew").await;
     assert_eq!((status, &reply["expires_in"]), (200, &json!(604_800)), "{reply}");
     assert_ne!(world.legacy.jwt(), before);
@@ -266,7 +272,7 @@ fn who_leaves_is_cancelled_and_the_rest_of_the_file_dropped() {
             let mut answer = viewer.get(&path, &[("authorization", &bearer)]).await;
             assert_eq!(answer.status(), 200);
             http_body_util::BodyExt::frame(answer.body_mut()).await.unwrap().unwrap();
-            let left = std::time::SystemTime::now();
+            let left = SystemTime::now();
             drop((answer, viewer));
             let cancelled = world
                 .legacy
