@@ -30,8 +30,10 @@ export class MockHome {
   /** What the hub answers in the server's place.
    * @type {{ match: RegExp, status: number, body: object, headers?: Record<string, string> } | undefined} */
   refuses
-  /** A stream is cut after this many bytes. @type {number | undefined} */
-  cutAfter
+  /** Streams that are being sent. */
+  streams = 0
+  /** A stream says no more from this byte of the file on. @type {number | undefined} */
+  silentFrom
   /** What a stream is instead of a sound. @type {Buffer | undefined} */
   otherBytes
   /** Path and query of each request.
@@ -107,6 +109,8 @@ export class MockHome {
 
   /** @param {IncomingMessage} request @param {ServerResponse} response */
   #stream(request, response) {
+    this.streams += 1
+    response.once('close', () => (this.streams -= 1))
     const all = this.otherBytes?.length ?? LENGTH
     const [, from = '0', to = ''] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
     const first = Number(from)
@@ -122,7 +126,7 @@ export class MockHome {
     let at = first
     const more = () => {
       while (at <= last) {
-        if (this.cutAfter !== undefined && at - first >= this.cutAfter) return response.destroy()
+        if (this.silentFrom !== undefined && at >= this.silentFrom) return
         const end = Math.min(last + 1, at + 65_536)
         const piece = this.otherBytes?.subarray(at, end) ?? sound(at, end)
         at = end

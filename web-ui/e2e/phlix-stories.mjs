@@ -146,6 +146,40 @@ export const stories = [
     },
   },
   {
+    name: 'a-stream-that-falls-silent-is-loaded-again',
+    async tell(world) {
+      const { page } = world
+      const { home, at } = await atHome(world)
+      const film = home.items.at(-1)
+      // From the middle on there is nothing.
+      home.silentFrom = 10_000_000
+      await page.clock.install()
+      await page.goto(`${at}/play/${film?.id}`)
+      await page.waitForFunction(() => (document.querySelector('video')?.readyState ?? 0) >= 1)
+      await video(page).evaluate(async (/** @type {HTMLVideoElement} */ element) => {
+        await element.play()
+        const waits = new Promise((resolve) => element.addEventListener('waiting', resolve, { once: true }))
+        element.currentTime = 90
+        await waits
+      })
+      await page.clock.fastForward(9_000)
+      assert.equal(await page.getByText('Nothing has come for a while').count(), 0)
+      await page.clock.fastForward(2_000)
+      await page.getByText('Nothing has come for a while').waitFor()
+      await shot(page, 'player-slow')
+      home.silentFrom = undefined
+      await page.getByRole('button', { name: 'Load it again' }).click()
+      await passes(page, 90.2)
+      assert.equal(await page.getByText('Nothing has come for a while').count(), 0)
+
+      // Who leaves takes nothing more.
+      await page.getByRole('link', { name: 'Back to the library' }).click()
+      await page.getByText('1–48 of 60').waitFor()
+      for (let turn = 0; home.streams > 0 && turn < 50; turn += 1) await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)))
+      assert.equal(home.streams, 0)
+    },
+  },
+  {
     name: 'a-file-that-the-browser-does-not-know-is-no-broken-connection',
     async tell(world) {
       const { page } = world
