@@ -1,6 +1,7 @@
 /**
  * An unmodified Phlix server in a browser: claim it by its link, browse what
- * it has on the hub's own pages, see its posters, play and seek a real video.
+ * it has on the hub's own pages, see its posters, play and seek a real video,
+ * hold its tunnel to TLS and let go again. Its tunnel comes without TLS.
  *
  * Runs against a real hub; environment as story-play.mjs, and
  *   ITEM         the item to play; else the first film of the first library
@@ -63,6 +64,21 @@ await story(async (house, result, step) => {
   step('back')
   await page.getByRole('link', { name: 'Back to the library' }).click()
   await shelf.first().waitFor()
+
+  // Its tunnel has no TLS: the owner's word cuts it off, and lets it in again.
+  step('tls_only')
+  await page.goto(`${hub}/app/servers/${id}`)
+  await browse.waitFor()
+  const tls = page.getByRole('switch', { name: 'Take encrypted connections only' })
+  assert.equal(await tls.isChecked(), false)
+  await tls.click()
+  await page.getByRole('button', { name: 'Take encrypted only' }).click()
+  await page.getByText('No tunnel is up').waitFor({ timeout: TUNNEL_MS })
+  await shot(page, 'legacy-tls-only')
+  step('tls_given_up')
+  await tls.click()
+  await page.getByRole('button', { name: 'Allow them' }).click()
+  await browse.waitFor({ timeout: TUNNEL_MS })
 
   step('complaints')
   assert.deepEqual(house.complaints(), [])
