@@ -83,7 +83,12 @@ try {
     (src) =>
       new Promise((resolve) => {
         const element = document.createElement('script')
-        element.src = src
+        try {
+          element.src = src
+        } catch {
+          // The console takes no script's address from a string at all (Trusted Types).
+          return resolve('refused')
+        }
         element.addEventListener('load', () => resolve('loaded'))
         element.addEventListener('error', () => resolve('refused'))
         document.body.append(element)
