@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 use super::account::{Account, Taken};
 use super::live::Listed;
 use crate::body::Body;
-use crate::tunnels::Socket;
+use crate::tunnels::Upgraded;
 use crate::tunnels::activity::Activity;
 
 /// What is read at once.
@@ -32,7 +32,7 @@ const TURNS: usize = 16;
 
 /// The origin's end of an upgraded connection, until the viewer's is there.
 pub(crate) struct Splice {
-    origin: Socket,
+    origin: Box<dyn Upgraded>,
     listed: Listed,
     activity: Arc<Activity>,
     taken: Taken,
@@ -53,7 +53,7 @@ pub(crate) enum SpliceError {
 }
 
 impl Splice {
-    pub(super) fn new(origin: Socket, listed: Listed, activity: Arc<Activity>, taken: Taken) -> Self {
+    pub(super) fn new(origin: Box<dyn Upgraded>, listed: Listed, activity: Arc<Activity>, taken: Taken) -> Self {
         Self { origin, listed, activity, taken, account: None }
     }
 

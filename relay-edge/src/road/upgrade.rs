@@ -63,6 +63,73 @@ pub(crate) fn asked(head: &Parts) -> Result<Option<Way>, Refusal> {
     if granted { Ok(Some(Way::Upgrade)) } else { refused("Connections can't be upgraded so here.") }
 }
 
+/// One upgrade, as far as both ends must agree on it.
+pub(super) struct Handshake {
+    way: Way,
+    /// The viewer's, or one that we made for it.
+    key: String,
+}
+
+impl Handshake {
+    pub(super) fn begin(way: Way, headers: &HeaderMap, incoming: &ViewerBody) -> Result<Self, Refusal> {
+        if !incoming.is_end_stream() {
+            return Err(malformed("An upgrade has no body."));
+        }
+        let key = match way {
+            Way::Upgrade => key_of(headers)?,
+            Way::Connect => handshake::key(random::bytes()),
+        };
+        Ok(Self { way, key })
+    }
+
+    /// Makes a head whose fields are for an origin ask it for the upgrade.
+    pub(super) fn ask(&self, head: &mut Parts) {
+        for gone in [EXPECT, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT] {
+            head.headers.remove(gone);
+        }
+        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        head.headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+        if let Ok(key) = HeaderValue::try_from(&self.key) {
+            head.headers.insert(SEC_WEBSOCKET_KEY, key);
+        }
+        head.extensions.clear();
+        head.method = Method::GET;
+        head.version = Version::HTTP_11;
+    }
+
+    /// The viewer's answer, where a 101 with these fields is the one to our request.
+    pub(super) fn grant(&self, granted: HeaderMap) -> Option<Response<Body>> {
+        if !is_granted(&granted, &self.key) {
+            return None;
+        }
+        let mut answer = Response::new(body::empty());
+        *answer.headers_mut() = granted;
+        let headers = answer.headers_mut();
+        headers::from_origin(headers);
+        headers.remove(CONTENT_LENGTH);
+        match self.way {
+            Way::Upgrade => {
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            }
+            Way::Connect => drop(headers.remove(SEC_WEBSOCKET_ACCEPT)),
+        }
+        Some(answer)
+    }
+
+    /// Whether the viewer would take a status that is no 101 for a grant.
+    pub(super) fn is_misled_by(&self, status: StatusCode) -> bool {
+        self.way == Way::Connect && status.is_success()
+    }
+}
+
+/// Another site's page asks.
+pub(super) fn cross_site() -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, "request.cross_site", "Another site may not open a WebSocket in your name.")
+}
+
 /// Carries an upgrade. Granted, the answer has the [`Splice`] with it; else it is an answer like any other.
 pub(super) async fn upgrade(
     tunnel: &Arc<Tunnel>,
@@ -73,15 +140,9 @@ pub(super) async fn upgrade(
     listed: Listed,
     activity: Arc<Activity>,
 ) -> Result<Response<Body>, Refusal> {
-    if !incoming.is_end_stream() {
-        return Err(malformed("An upgrade has no body."));
-    }
+    let handshake = Handshake::begin(way, &head.headers, &incoming)?;
     if !is_from_here(&head, errand.said.host) {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "request.cross_site",
-            "Another site may not open a WebSocket in your name.",
-        ));
+        return Err(cross_site());
     }
     // What an origin says in a WebSocket knows no libraries.
     if errand.viewer.is_some_and(|viewer| !viewer.claims.libs.is_all()) {
@@ -91,24 +152,9 @@ pub(super) async fn upgrade(
             "What was shared with you has no WebSockets.",
         ));
     }
-    let key = match way {
-        Way::Upgrade => key_of(&head.headers)?,
-        Way::Connect => handshake::key(random::bytes()),
-    };
     headers::for_origin(&mut head.headers, &errand.said);
-    for gone in [EXPECT, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT] {
-        head.headers.remove(gone);
-    }
-    head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    head.headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
-    if let Ok(key) = HeaderValue::try_from(&key) {
-        head.headers.insert(SEC_WEBSOCKET_KEY, key);
-    }
-    head.extensions.clear();
-    head.method = Method::GET;
-    head.version = Version::HTTP_11;
     head.uri = carry::origin_form(&head)?;
+    handshake.ask(&mut head);
     activity.set_request_sent();
 
     let header = StreamHeader::http(errand.host.clone(), errand.viewer.map(|viewer| viewer.ticket.clone()));
@@ -120,34 +166,19 @@ pub(super) async fn upgrade(
     let (head, socket) = match answered {
         Answered::Switched(head, socket) => (head, socket),
         // What a viewer takes for a grant must be one.
-        Answered::Not(response) if way == Way::Connect && response.status().is_success() => {
-            return Err(carry::broken_off());
-        }
+        Answered::Not(response) if handshake.is_misled_by(response.status()) => return Err(carry::broken_off()),
         Answered::Not(response) => return Ok(carry::answer(response, listed, None)),
     };
-    if !is_granted(&head.headers, &key) {
+    let Some(mut answer) = handshake.grant(head.headers) else {
         activity.set_reset(ResetCode::OriginFailed);
         return Err(carry::broken_off());
-    }
-    let mut answer = Response::new(body::empty());
-    *answer.headers_mut() = head.headers;
-    let headers = answer.headers_mut();
-    headers::from_origin(headers);
-    headers.remove(CONTENT_LENGTH);
-    match way {
-        Way::Upgrade => {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        }
-        Way::Connect => drop(headers.remove(SEC_WEBSOCKET_ACCEPT)),
-    }
-    Splice::new(socket, listed, activity, errand.taken).put(&mut answer);
+    };
+    Splice::new(Box::new(socket), listed, activity, errand.taken).put(&mut answer);
     Ok(answer)
 }
 
 /// Whether the page that asks, if it is one, is this name's own. A program says no origin.
-fn is_from_here(head: &Parts, name: &str) -> bool {
+pub(super) fn is_from_here(head: &Parts, name: &str) -> bool {
     let mut origins = head.headers.get_all(ORIGIN).iter();
     let (origin, more) = (origins.next(), origins.next());
     let Some(origin) = origin else { return true };

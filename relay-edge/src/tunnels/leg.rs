@@ -26,7 +26,7 @@ use super::activity::Activity;
 use super::flows::Listed;
 use super::pool::PoolKey;
 use super::stream::{Owner, TunnelStream};
-use super::{Patience, Tunnel};
+use super::{Patience, Tunnel, Upgraded};
 use crate::body::{Body, BodyError};
 
 /// What is read from a stream at once, in bytes, at most: a viewer who stops reading holds a few of them.
@@ -129,9 +129,8 @@ pub(crate) struct Socket {
     stream: TunnelStream,
 }
 
-impl Socket {
-    /// Both sides ended what they say: the stream may end cleanly.
-    pub(crate) fn release(&self) {
+impl Upgraded for Socket {
+    fn release(&self) {
         self.stream.owner().release();
     }
 }

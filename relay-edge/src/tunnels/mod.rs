@@ -24,15 +24,22 @@ use phlix_protocol::hostname::Hostname;
 use phlix_protocol::ids::{InstanceId, ServerId, TunnelId};
 use phlix_protocol::native::stream::StreamHeader;
 use phlix_protocol::token::{Access, TunnelTicket};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use self::activity::Activity;
 use self::flows::Flows;
-pub(crate) use self::leg::{Answered, Flow, LegBody, LegError, Socket, is_idempotent};
+pub(crate) use self::leg::{Answered, Flow, LegBody, LegError, is_idempotent};
 use self::pool::Pool;
 pub(crate) use self::pool::{PoolKey, Who};
 use self::stream::TunnelStream;
 use crate::body::Body;
+
+/// An origin's end of a connection after an upgrade.
+pub(crate) trait Upgraded: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Both sides ended what they say: it may end cleanly.
+    fn release(&self);
+}
 
 /// How long an agent may take to grant a stream.
 const OPEN: Duration = Duration::from_secs(2);

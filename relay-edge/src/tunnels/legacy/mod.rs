@@ -4,12 +4,14 @@
 //! tunnel may say and when is `phlix_protocol::legacy`'s, which knows no socket; here one task owns the socket, and whoever
 //! carries a request shares the state with it.
 
+mod channel;
 mod driver;
 mod exchange;
 mod open;
 pub(crate) mod registry;
 mod shared;
 mod socket;
+mod upgrade;
 mod verify;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::Response;
+use http::{Request, Response};
 use phlix_protocol::ids::{ServerId, TunnelId};
 use phlix_protocol::legacy::http::RequestHead;
 use phlix_protocol::legacy::tunnel::{Config as MachineConfig, Tunnel as Machine};
@@ -26,13 +28,16 @@ use phlix_protocol::ws::CloseCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+pub(crate) use self::channel::{Broken, Channel};
 use self::driver::Driver;
 pub(crate) use self::exchange::{LegacyBody, LegacyError};
 pub(crate) use self::open::Newcomer;
 pub(crate) use self::registry::LegacyRegistry;
 use self::shared::{End, Farewell, Shared};
 pub(crate) use self::socket::Socket;
+pub(crate) use self::upgrade::LegacyAnswered;
 use super::activity::Activity;
 use super::native::Tunnels;
 use crate::body::Body;
@@ -75,6 +80,21 @@ impl LegacyTunnel {
         activity: &Arc<Activity>,
     ) -> Result<Response<LegacyBody>, LegacyError> {
         exchange::request(self, head, body, patience, activity).await
+    }
+
+    /// Opens a raw channel for a client. `activity` is told of each byte that moves.
+    pub(crate) fn connect(self: &Arc<Self>, client: Uuid, activity: &Arc<Activity>) -> Result<Channel, LegacyError> {
+        Channel::open(self, client, activity)
+    }
+
+    /// Asks the server's own port for an upgrade, over a raw channel. `patience` is how long it may take to answer.
+    pub(crate) async fn upgrade(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        patience: Duration,
+        activity: &Arc<Activity>,
+    ) -> Result<LegacyAnswered, LegacyError> {
+        upgrade::upgrade(self, request, patience, activity).await
     }
 
     /// How many requests it carries at once.
