@@ -14,6 +14,8 @@ pub(crate) struct HubReady {
     pub metrics: String,
     /// Where existing media servers open their tunnels.
     pub relay_server: String,
+    /// Where raw clients of theirs connect.
+    pub relay_client: String,
     pub public_url: String,
     pub public_domain: String,
     /// The development CA's certificate, PEM.

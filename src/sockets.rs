@@ -34,6 +34,7 @@ pub(crate) struct Sockets {
     pub quic: UdpSocket,
     pub metrics: TcpListener,
     pub relay_server: TcpListener,
+    pub relay_client: TcpListener,
 }
 
 /// The ports that the settings ask for; 0 lets the kernel pick.
@@ -43,6 +44,7 @@ pub(crate) struct Ports {
     pub tls: u16,
     pub metrics: u16,
     pub relay_server: u16,
+    pub relay_client: u16,
 }
 
 impl Sockets {
@@ -56,6 +58,7 @@ impl Sockets {
             quic,
             metrics: tcp("metrics", (loopback, ports.metrics).into())?,
             relay_server: tcp("media servers' tunnels", SocketAddr::new(ports.host, ports.relay_server))?,
+            relay_client: tcp("media servers' raw clients", SocketAddr::new(ports.host, ports.relay_client))?,
         })
     }
 }
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     fn any(host: IpAddr) -> Ports {
-        Ports { host, http: 0, tls: 0, metrics: 0, relay_server: 0 }
+        Ports { host, http: 0, tls: 0, metrics: 0, relay_server: 0, relay_client: 0 }
     }
 
     #[test]

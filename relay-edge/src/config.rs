@@ -123,6 +123,8 @@ pub struct Sockets {
     pub metrics: Option<std::net::TcpListener>,
     /// Tunnels of existing media servers (core edges alone); `None`: no such port.
     pub relay_server: Option<std::net::TcpListener>,
+    /// Raw clients of existing media servers (core edges alone); `None`: no such port.
+    pub relay_client: Option<std::net::TcpListener>,
 }
 
 /// How much at once. Everything that a stranger can ask for has a number here.
@@ -288,14 +290,18 @@ impl Default for Windows {
 /// Existing media servers, over the legacy wire.
 #[derive(Clone)]
 pub struct Legacy {
-    /// Whether their port refuses whoever comes without TLS.
+    /// Whether their port, and that of raw clients, refuses whoever comes without TLS.
     pub tls_only: bool,
-    /// Certificates of their port; `None`: those of the TLS port.
+    /// Certificates of these ports; `None`: those of the TLS port.
     pub certs: Option<Arc<dyn ResolvesServerCert>>,
     /// Connections per address and `connects_window` that have not proved to be a server's.
     pub connects: u32,
     /// See `connects`.
     pub connects_window: Duration,
+    /// Raw clients' connections per address and `mounts_window`.
+    pub mounts: u32,
+    /// See `mounts`.
+    pub mounts_window: Duration,
     /// How long the old tunnel of a server that came again may finish what it carries; zero: not at all.
     pub drain_grace: Duration,
     /// Between two HEARTBEATs to a server.
@@ -327,6 +333,9 @@ impl Default for Legacy {
             certs: None,
             connects: 10,
             connects_window: Duration::from_secs(60),
+            //= legacy-relay-wire s.3.2
+            mounts: 30,
+            mounts_window: Duration::from_secs(60),
             drain_grace: Duration::from_secs(5),
             heartbeat: Duration::from_secs(30),
             silence: Duration::from_secs(90),

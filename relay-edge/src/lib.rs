@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::admin::Admin;
 use crate::accept::http::{Kind, Viewers};
-use crate::accept::legacy::Servers;
+use crate::accept::legacy::{Behind, Door};
 use crate::accept::quic::Quic;
 use crate::accept::websocket::Agents;
 use crate::accept::{Stage, quic, sockets, tls};
@@ -85,6 +85,8 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// Existing media servers.
     pub relay_server: Option<SocketAddr>,
+    /// Raw clients of theirs.
+    pub relay_client: Option<SocketAddr>,
 }
 
 /// A running edge. Dropping it drops everything at once; `shutdown` lets it finish first.
@@ -116,6 +118,8 @@ impl Edge {
         // An outer edge can't be trusted with servers that verify nothing (trust s.1).
         let relay_server = sockets.relay_server.filter(|_| config.role == EdgeRole::Core);
         let relay_server = relay_server.map(|listener| listen("media servers", listener)).transpose()?;
+        let relay_client = sockets.relay_client.filter(|_| config.role == EdgeRole::Core);
+        let relay_client = relay_client.map(|listener| listen("raw clients", listener)).transpose()?;
         let (tls_listener, bound) = listen("TLS", sockets.tls)?;
         sockets::udp(&sockets.quic, config.windows.socket)
             .map_err(|source| StartError::Socket { what: "QUIC", source })?;
@@ -124,6 +128,7 @@ impl Edge {
             tls: bound,
             metrics: admin.as_ref().map(|(_, bound)| *bound),
             relay_server: relay_server.as_ref().map(|(_, bound)| *bound),
+            relay_client: relay_client.as_ref().map(|(_, bound)| *bound),
         };
         let tls = tls::viewers(&config.server_certs).map_err(|error| StartError::Tls(error.to_string()))?;
         let endpoint = quic::endpoint(sockets.quic, &config.server_certs, &config.key, &config.windows)
@@ -169,11 +174,14 @@ impl Edge {
             tracker: agent_tasks.clone(),
             stages: stage.clone(),
         });
-        if let Some((listener, _)) = relay_server {
-            let (tunnels, config, metrics) = (Arc::clone(&tunnels), Arc::clone(&config), Arc::clone(&metrics));
-            let servers = Servers::new(tunnels, config, metrics, unproven, agent_tasks.clone(), stage.clone())
+        for (listener, behind) in
+            [(relay_server, Behind::Servers(Arc::clone(&tunnels))), (relay_client, Behind::Clients(Arc::clone(&road)))]
+        {
+            let Some((listener, _)) = listener else { continue };
+            let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
+            let door = Door::new(behind, config, metrics, unproven.clone(), agent_tasks.clone(), stage.clone())
                 .map_err(|error| StartError::Tls(error.to_string()))?;
-            agent_tasks.spawn(Arc::new(servers).listen(listener));
+            agent_tasks.spawn(Arc::new(door).listen(listener));
         }
         if let Some((listener, _)) = http {
             viewer_tasks.spawn(Arc::clone(&viewers).listen(listener, Kind::Plain));
@@ -192,7 +200,8 @@ impl Edge {
             tokio::spawn(uplink.run(registration(&config, bound.port()))),
         ]);
         tracing::info!(edge.id = %config.id, http = addresses.http.map(tracing::field::display),
-            tls = %addresses.tls, relay_server = addresses.relay_server.map(tracing::field::display), metrics = addresses.metrics.map(tracing::field::display),
+            tls = %addresses.tls, relay_server = addresses.relay_server.map(tracing::field::display),
+            relay_client = addresses.relay_client.map(tracing::field::display), metrics = addresses.metrics.map(tracing::field::display),
             "edge listens");
         Ok(Self {
             addresses,

@@ -44,6 +44,8 @@ pub(crate) struct Legacy {
     pub(crate) stalled: IntCounter,
     pub(crate) short: IntCounter,
     pub(crate) dropped: IntCounter,
+    /// Raw channels that clients hold.
+    pub(crate) mounts: IntGauge,
     /// Header fields that the wire can't carry, by what they were.
     pub(crate) fields: IntCounterVec,
     /// What a stream, and a tunnel, may hold, as it was configured.
@@ -248,6 +250,10 @@ impl Metrics {
                 dropped: counter(
                     "phlix_edge_legacy_frames_dropped_total",
                     "Frames of existing media servers for requests that were over or never made",
+                )?,
+                mounts: gauge(
+                    "phlix_edge_legacy_mounts_open",
+                    "Raw channels to existing media servers that clients hold",
                 )?,
                 fields: counters(
                     "phlix_edge_legacy_fields_dropped_total",

@@ -144,7 +144,10 @@ fn ports(settings: &HubSettings) -> Finding {
     let ports = settings.ports();
     let free = Sockets::bind(&ports).and_then(|_| is_free("the control plane's port", settings.control_port));
     match free {
-        Ok(()) => Good(format!("{} (HTTP), {} (TLS, TCP and UDP) are free", settings.port, settings.tls_port)),
+        Ok(()) => Good(format!(
+            "{} (HTTP), {} (TLS, TCP and UDP), {} and {} (media servers and their raw clients) are free",
+            settings.port, settings.tls_port, settings.relay_server_port, settings.relay_client_port
+        )),
         Err(error) => Bad(format!("{error} (a hub that runs already has them)")),
     }
 }

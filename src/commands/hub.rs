@@ -36,6 +36,8 @@ pub(crate) fn config(settings: &HubSettings, http_port: u16) -> Result<Config, F
     );
     config.public_domain = settings.public_domain.clone();
     config.names_port = settings.names_port.unwrap_or(settings.tls_port);
+    config.relay_server_port = settings.relay_server_port;
+    config.relay_client_port = settings.relay_client_port;
     config.version = env!("CARGO_PKG_VERSION").to_owned();
     config.signups_enabled = settings.signups_enabled;
     config.data_dir = settings.data_dir.clone();

@@ -58,12 +58,14 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
     let sockets = Sockets::bind(&settings.ports())?;
     let (http, tls) = (sockets.http.local_addr()?, sockets.tls.local_addr()?);
     let metrics = sockets.metrics.local_addr()?;
-    let relay_server = sockets.relay_server.local_addr()?;
+    let (relay_server, relay_client) = (sockets.relay_server.local_addr()?, sockets.relay_client.local_addr()?);
     let public_url = settings.public_url(http.port());
     let names_port = settings.names_port.unwrap_or(tls.port());
 
     config.public_url = public_url.clone();
     config.names_port = names_port;
+    config.relay_server_port = relay_server.port();
+    config.relay_client_port = relay_client.port();
     config.listen = (Ipv4Addr::LOCALHOST, settings.control_port).into();
     let control_plane = ControlPlane::start(config).await?;
     control_plane.approve_builtin_edge(edge_id, &edge_key.public()).await?;
@@ -85,6 +87,7 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
         quic: sockets.quic,
         metrics: Some(sockets.metrics),
         relay_server: Some(sockets.relay_server),
+        relay_client: Some(sockets.relay_client),
     };
     let edge = phlix_relay_edge::spawn_thread(edge, edge_sockets)?;
 
@@ -93,6 +96,7 @@ async fn serve(settings: HubSettings, ready_file: Option<PathBuf>) -> Result<(),
         tls: tls.to_string(),
         metrics: metrics.to_string(),
         relay_server: relay_server.to_string(),
+        relay_client: relay_client.to_string(),
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
         public_domain: settings.public_domain.clone(),
         ca_file: certs.ca_file().display().to_string(),
@@ -151,6 +155,13 @@ fn edge(
             drain_grace: settings.relay.drain_grace,
             connects: settings.relay.connects,
             connects_window: settings.relay.connects_window,
+            mounts: settings.relay.mounts,
+            mounts_window: settings.relay.mounts_window,
+            ..Default::default()
+        },
+        proxy: phlix_relay_edge::Proxy {
+            requests: settings.relay.proxy,
+            window: settings.relay.proxy_window,
             ..Default::default()
         },
         ..phlix_relay_edge::Config::new(

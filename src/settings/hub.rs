@@ -86,6 +86,12 @@ pub(crate) struct RelaySettings {
     pub drain_grace: Duration,
     pub connects: u32,
     pub connects_window: Duration,
+    /// Connections of one address to the port of raw clients, per window.
+    pub mounts: u32,
+    pub mounts_window: Duration,
+    /// Requests of one user to media servers, per window; 0: no limit.
+    pub proxy: u32,
+    pub proxy_window: Duration,
 }
 
 impl RelaySettings {
@@ -99,12 +105,20 @@ impl RelaySettings {
         }
         let connects = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CONNECT_MAX", 1..=1_000_000));
         let window = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CONNECT_WINDOW", 1..=86_400));
+        let mounts = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CLIENT_MAX", 1..=1_000_000));
+        let mounts_window = keep(e, sources.number("PHLIX_HUB_RATELIMIT_RELAY_CLIENT_WINDOW", 1..=86_400));
+        let proxy = keep(e, sources.number("PHLIX_HUB_RATELIMIT_PROXY_MAX", 0..=1_000_000));
+        let proxy_window = keep(e, sources.number("PHLIX_HUB_RATELIMIT_PROXY_WINDOW", 1..=86_400));
         Some(Self {
             tls_only: tls_only?,
             certificate: certificate?,
             drain_grace: Duration::try_from_secs_f64(drain_grace?).unwrap_or_default(),
             connects: u32::try_from(connects?).unwrap_or(u32::MAX),
             connects_window: Duration::from_secs(window?),
+            mounts: u32::try_from(mounts?).unwrap_or(u32::MAX),
+            mounts_window: Duration::from_secs(mounts_window?),
+            proxy: u32::try_from(proxy?).unwrap_or(u32::MAX),
+            proxy_window: Duration::from_secs(proxy_window?),
         })
     }
 }
@@ -118,6 +132,7 @@ pub(crate) struct HubSettings {
     pub control_port: u16,
     pub metrics_port: u16,
     pub relay_server_port: u16,
+    pub relay_client_port: u16,
     pub trusted_proxies: Networks,
     pub behind_proxy: bool,
     /// `None`: made of the bound port.
@@ -154,7 +169,7 @@ impl HubSettings {
         let (http, tls) = (port(e, "HUB_PORT"), port(e, "HUB_TLS_PORT"));
         let control = keep(e, sources.parse_given::<u16>("HUB_CONTROL_PORT")).map(Option::unwrap_or_default);
         let metrics = port(e, "HUB_METRICS_PORT");
-        let relay_server = port(e, "HUB_RELAY_SERVER_PORT");
+        let (relay_server, relay_client) = (port(e, "HUB_RELAY_SERVER_PORT"), port(e, "HUB_RELAY_CLIENT_PORT"));
         let trusted_proxies = keep(e, sources.parse::<Networks>("TRUSTED_PROXIES"));
         let behind_proxy = keep(e, sources.parse::<Switch>("HUB_BEHIND_PROXY")).map(|switch| switch.0);
         if behind_proxy == Some(true) && trusted_proxies.as_ref().is_some_and(|networks| networks.0.is_empty()) {
@@ -193,6 +208,7 @@ impl HubSettings {
                 control_port: control?,
                 metrics_port: metrics?,
                 relay_server_port: relay_server?,
+                relay_client_port: relay_client?,
                 trusted_proxies: trusted_proxies?,
                 behind_proxy: behind_proxy?,
                 public_url: public_url?,
@@ -228,6 +244,7 @@ impl HubSettings {
             tls: self.tls_port,
             metrics: self.metrics_port,
             relay_server: self.relay_server_port,
+            relay_client: self.relay_client_port,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Where strangers knock: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3 for viewers, QUIC for agents, bare
-//! WebSockets for existing media servers.
+//! WebSockets for existing media servers and their raw clients.
 
 pub(crate) mod admin;
 pub(crate) mod glitches;

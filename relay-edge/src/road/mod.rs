@@ -12,6 +12,7 @@ mod headers;
 mod hub;
 pub(crate) mod live;
 mod locate;
+pub(crate) mod mount;
 mod pace;
 mod paced;
 pub(crate) mod paths;

@@ -30,7 +30,8 @@ pub(crate) fn segments(path: &str) -> Vec<String> {
     segments
 }
 
-fn decode(text: &[u8]) -> Vec<u8> {
+/// Percent-decoded once.
+pub(crate) fn decode(text: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

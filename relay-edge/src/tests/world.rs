@@ -174,7 +174,7 @@ fn sockets() -> Sockets {
             Some((tls, quic))
         })
         .unwrap();
-    Sockets { http: Some(tcp()), tls, quic, metrics: Some(tcp()), relay_server: Some(tcp()) }
+    Sockets { http: Some(tcp()), tls, quic, metrics: Some(tcp()), relay_server: Some(tcp()), relay_client: Some(tcp()) }
 }
 
 /// Asks until it is so, at most 10 s.

@@ -1,5 +1,5 @@
 //! The WebSocket's opening handshake on a bare connection: one request, read by hand, since nothing else of HTTP is
-//! served here and an idle tunnel must not carry an HTTP server's buffers.
+//! served here and an idle connection must not carry an HTTP server's buffers.
 
 use std::io;
 
@@ -13,21 +13,33 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Most fields of a request.
 const MAX_FIELDS: usize = 32;
 
+/// A request, as far as it is read here.
+pub(super) type Asked<'a, 'b> = httparse::Request<'a, 'b>;
+
+/// What a door lets in.
+pub(super) struct Welcome<T> {
+    /// What it has read of the request.
+    pub(super) asked: T,
+    /// The subprotocol that is agreed on.
+    pub(super) subprotocol: Option<&'static str>,
+}
+
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Shaken {
+pub(super) enum Shaken<T> {
     /// A WebSocket; `leftover` was sent right behind the request.
-    WebSocket { leftover: BytesMut },
+    WebSocket { asked: T, leftover: BytesMut },
     /// Answered with a status.
     Refused,
 }
 
 /// A request that is no server's, as a status and a line for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum No {
+pub(super) enum No {
     Malformed,
     TooLong,
-    NotHere,
+    /// With a line that says what is.
+    NotHere(&'static str),
     NotAWebSocket,
     Plain,
 }
@@ -37,13 +49,13 @@ impl No {
         let (status, more, text) = match self {
             Self::Malformed => ("400 Bad Request", "", "Not the handshake of a media server.\n"),
             Self::TooLong => ("431 Request Header Fields Too Large", "", "Too long a request.\n"),
-            Self::NotHere => ("404 Not Found", "", "Media servers connect to the root of this port.\n"),
+            Self::NotHere(text) => ("404 Not Found", "", text),
             Self::NotAWebSocket => (
                 "426 Upgrade Required",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-                "This port takes the tunnels of media servers, over WebSocket.\n",
+                "This port speaks WebSocket alone.\n",
             ),
-            Self::Plain => ("403 Forbidden", "", "Tunnels need TLS here.\n"),
+            Self::Plain => ("403 Forbidden", "", "This port needs TLS.\n"),
         };
         format!(
             "HTTP/1.1 {status}\r\nConnection: close\r\n{more}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
@@ -52,11 +64,17 @@ impl No {
     }
 }
 
-/// Reads the request and answers it.
-pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<Shaken> {
+/// Reads the request and answers it. `door` says whether its path is one of ours.
+pub(super) async fn shake<S, T>(
+    stream: &mut S,
+    door: impl Fn(&Asked<'_, '_>) -> Result<Welcome<T>, No>,
+) -> io::Result<Shaken<T>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut input = BytesMut::with_capacity(1024);
     let judged = loop {
-        match judge(&input) {
+        match judge(&input, &door) {
             Some(judged) => break judged,
             None if input.len() >= MAX_HEAD => break Err(No::TooLong),
             None => {}
@@ -66,15 +84,16 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> 
         }
     };
     match judged {
-        Ok(Granted { length, accept }) => {
+        Ok(Granted { length, accept, welcome: Welcome { asked, subprotocol } }) => {
+            let subprotocol = subprotocol.map(|word| format!("Sec-WebSocket-Protocol: {word}\r\n")).unwrap_or_default();
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {accept}\r\n\r\n"
+                 Sec-WebSocket-Accept: {accept}\r\n{subprotocol}\r\n"
             );
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
             input.advance(length);
-            Ok(Shaken::WebSocket { leftover: BytesMut::from(&input[..]) })
+            Ok(Shaken::WebSocket { asked, leftover: BytesMut::from(&input[..]) })
         }
         Err(no) => {
             stream.write_all(no.answer().as_bytes()).await?;
@@ -93,15 +112,15 @@ pub(super) async fn refuse_plain<S: AsyncRead + AsyncWrite + Unpin>(mut stream: 
     stream.shutdown().await
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Granted {
+struct Granted<T> {
     /// Bytes of the request.
     length: usize,
     accept: String,
+    welcome: Welcome<T>,
 }
 
 /// `None`: the request is not whole.
-fn judge(input: &[u8]) -> Option<Result<Granted, No>> {
+fn judge<T>(input: &[u8], door: impl Fn(&Asked<'_, '_>) -> Result<Welcome<T>, No>) -> Option<Result<Granted<T>, No>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let length = match request.parse(input) {
@@ -110,16 +129,14 @@ fn judge(input: &[u8]) -> Option<Result<Granted, No>> {
         Err(httparse::Error::TooManyHeaders) => return Some(Err(No::TooLong)),
         Err(_) => return Some(Err(No::Malformed)),
     };
-    Some(grant(&request).map(|accept| Granted { length, accept }))
+    let granted = door(&request).and_then(|welcome| {
+        let accept = grant(&request)?;
+        Ok(Granted { length, accept, welcome })
+    });
+    Some(granted)
 }
 
 fn grant(request: &httparse::Request<'_, '_>) -> Result<String, No> {
-    //= legacy-relay-wire s.1
-    // Bare root; a query does no harm.
-    let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
-    if path != "/" {
-        return Err(No::NotHere);
-    }
     if request.method != Some("GET") || request.version != Some(1) {
         return Err(No::Malformed);
     }
@@ -139,19 +156,24 @@ mod tests {
     const GOOD: &str = "GET / HTTP/1.1\r\nHost: hub.example:8802\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+    /// The accept key and the length.
+    fn judge(input: &[u8]) -> Option<Result<(String, usize), No>> {
+        let judged = super::judge(input, super::super::servers_path)?;
+        Some(judged.map(|granted| (granted.accept, granted.length)))
+    }
+
     #[test]
     fn the_handshake_of_existing_servers_is_granted_however_it_is_cut() {
         for cut in 0..GOOD.len() {
             assert_eq!(judge(&GOOD.as_bytes()[..cut]), None, "{cut}");
         }
-        let granted = Granted { length: GOOD.len(), accept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into() };
-        assert_eq!(judge(GOOD.as_bytes()), Some(Ok(granted)));
+        assert_eq!(judge(GOOD.as_bytes()), Some(Ok(("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into(), GOOD.len()))));
     }
 
     #[test]
     fn everything_else_is_told_what_it_is() {
         for (from, to, no) in [
-            ("GET / ", "GET /client/x ", No::NotHere),
+            ("GET / ", "GET /client/x ", No::NotHere(super::super::NOT_THE_ROOT)),
             ("GET / ", "POST / ", No::Malformed),
             ("Upgrade: websocket\r\n", "", No::NotAWebSocket),
             ("Version: 13", "Version: 8", No::NotAWebSocket),

@@ -1,9 +1,11 @@
-//! The door of existing media servers, port 8802: a bare WebSocket at `/`, plain or over TLS on the same port
-//! (legacy-relay-wire s.1).
+//! The doors of the legacy wire, bare WebSockets, plain or over TLS on the same port: 8802 for existing media servers, at
+//! `/` (legacy-relay-wire s.1), and 8803 for raw clients of theirs, at `/client/{server_id}` (s.3.2).
 //!
-//! Whoever gets the 101 is a stranger until its first message has proved otherwise; what follows is the tunnel's own task
-//! (`tunnels::legacy`), which nothing here outlives.
+//! A server that gets the 101 is a stranger until its first message has proved otherwise; what follows is the tunnel's own
+//! task (`tunnels::legacy`), which nothing here outlives. A client has said in its handshake all that there is to judge,
+//! and is answered by the 101 and, where it is refused, a close code.
 
+mod clients;
 mod handshake;
 mod knocks;
 
@@ -16,18 +18,20 @@ use bytes::BytesMut;
 use phlix_protocol::ws::{self, CloseCode};
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use self::handshake::Shaken;
-use self::knocks::Knocks;
+use self::clients::Client;
+use self::handshake::{Asked, No, Shaken, Welcome};
+use self::knocks::{Knock, Knocks};
 use super::tls::{self, TlsError};
 use super::{Stage, Stages, reached};
 use crate::config::Config;
 use crate::limits::{Gauge, Place};
 use crate::metrics::Metrics;
+use crate::road::Road;
 use crate::tunnels::legacy::{Newcomer, Socket};
 use crate::tunnels::native::Tunnels;
 
@@ -38,12 +42,23 @@ const TLS_HANDSHAKE: u8 = 0x16;
 //= legacy-relay-wire s.1.3
 const TRY_LATER: u16 = 1013;
 
+/// What somebody is told who looks for another path at the servers' door.
+const NOT_THE_ROOT: &str = "Media servers connect to the root of this port.\n";
+
 /// For a refusal to leave the machine.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The door.
-pub(crate) struct Servers {
-    tunnels: Arc<Tunnels>,
+/// Who comes by a door.
+pub(crate) enum Behind {
+    /// Existing media servers.
+    Servers(Arc<Tunnels>),
+    /// Raw clients.
+    Clients(Arc<Road>),
+}
+
+/// A door.
+pub(crate) struct Door {
+    behind: Behind,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     tls: Arc<ServerConfig>,
@@ -54,9 +69,9 @@ pub(crate) struct Servers {
     stages: Stages,
 }
 
-impl Servers {
+impl Door {
     pub(crate) fn new(
-        tunnels: Arc<Tunnels>,
+        behind: Behind,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         unproven: Gauge,
@@ -64,13 +79,17 @@ impl Servers {
         stages: Stages,
     ) -> Result<Self, TlsError> {
         let certs = config.legacy.certs.as_ref().unwrap_or(&config.server_certs);
-        let tls = of_servers(certs)?;
+        let tls = of_bare(certs)?;
         for (of, bytes) in [("stream", config.legacy.stream_queue), ("tunnel", config.legacy.tunnel_queue)] {
             let gauge = metrics.legacy.budgets.with_label_values(&[of]);
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        let knocks = Knocks::new(config.legacy.connects, config.legacy.connects_window);
-        Ok(Self { tunnels, config, metrics, tls, knocks, unproven, tracker, stages })
+        let (most, window) = match &behind {
+            Behind::Servers(_) => (config.legacy.connects, config.legacy.connects_window),
+            Behind::Clients(_) => (config.legacy.mounts, config.legacy.mounts_window),
+        };
+        let knocks = Knocks::new(most, window);
+        Ok(Self { behind, config, metrics, tls, knocks, unproven, tracker, stages })
     }
 
     /// Takes connections until the edge finishes.
@@ -85,7 +104,7 @@ impl Servers {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "can't accept media servers' connections");
+                    tracing::warn!(%error, "can't accept connections of the legacy wire");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -118,7 +137,7 @@ impl Servers {
         }
         if first[0] != TLS_HANDSHAKE {
             if self.config.legacy.tls_only {
-                // A line that a browser shows; a media server sees a connection that closes, as with upstream's wss.
+                // A line that a browser shows; a peer sees a connection that closes, as with upstream's wss.
                 let _ = tokio::time::timeout(FAREWELL, handshake::refuse_plain(stream)).await;
                 return;
             }
@@ -128,43 +147,82 @@ impl Servers {
         match tokio::time::timeout(patience, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => self.shake(stream, peer, true, place).await,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a media server's TLS handshake failed");
+                tracing::debug!(%error, "a TLS handshake of the legacy wire failed");
                 self.metrics.handshakes_failed.inc();
             }
             Err(_) => self.metrics.handshakes_failed.inc(),
         }
     }
 
-    /// The WebSocket's handshake; then the tunnel goes on in a task of its own.
+    /// The WebSocket's handshake; what follows goes on in a task of its own.
     async fn shake<S>(&self, mut stream: S, peer: SocketAddr, tls: bool, place: Place)
     where
         S: Socket + AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let shaken = match tokio::time::timeout(self.config.timeouts.head, handshake::shake(&mut stream)).await {
-            Ok(Ok(shaken)) => shaken,
-            Ok(Err(error)) => return tracing::debug!(%error, "a media server's connection broke off"),
-            Err(_) => return,
-        };
-        let leftover = match shaken {
-            Shaken::WebSocket { leftover } => leftover,
-            Shaken::Refused => return,
-        };
-        //= legacy-relay-wire s.1.3
-        // Checked before HELLO.
-        let Some(knock) = self.knocks.count(peer.ip(), Instant::now()) else {
-            self.metrics.tunnels_refused.with_label_values(&["rate_limited"]).inc();
-            let _ = tokio::time::timeout(FAREWELL, turn_away(&mut stream)).await;
-            return;
-        };
-        let newcomer = Newcomer {
-            address: peer.ip().to_canonical(),
-            tls,
-            proved: Box::new(move || {
-                knock.proved();
-                drop(place);
-            }),
-        };
-        let tunnel = Arc::clone(&self.tunnels).serve_legacy(stream, leftover, newcomer);
+        match &self.behind {
+            Behind::Servers(tunnels) => {
+                let Some(((), leftover)) = self.upgrade(&mut stream, servers_path).await else { return };
+                //= legacy-relay-wire s.1.3
+                // Checked before HELLO.
+                let Some(knock) = self.knock(&mut stream, peer).await else { return };
+                let newcomer = Newcomer {
+                    address: peer.ip().to_canonical(),
+                    tls,
+                    proved: Box::new(move || {
+                        knock.proved();
+                        drop(place);
+                    }),
+                };
+                self.serve_server(tunnels, stream, leftover, newcomer);
+            }
+            Behind::Clients(road) => {
+                let Some((client, leftover)) = self.upgrade(&mut stream, clients::client).await else { return };
+                //= legacy-relay-wire s.3.2
+                // The order: path, rate limit, token, ownership, tunnel.
+                if self.knock(&mut stream, peer).await.is_some() {
+                    self.serve_client(road, stream, leftover, client, peer, place).await;
+                }
+            }
+        }
+    }
+
+    /// Answers the one request; `None` where that was all.
+    async fn upgrade<S, T>(
+        &self,
+        stream: &mut S,
+        path: impl Fn(&Asked<'_, '_>) -> Result<Welcome<T>, No>,
+    ) -> Option<(T, BytesMut)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match tokio::time::timeout(self.config.timeouts.head, handshake::shake(stream, path)).await {
+            Ok(Ok(Shaken::WebSocket { asked, leftover })) => Some((asked, leftover)),
+            Ok(Ok(Shaken::Refused)) | Err(_) => None,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection of the legacy wire broke off");
+                None
+            }
+        }
+    }
+
+    /// Counts who comes; `None` where an address has had its share and was told so.
+    async fn knock<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S, peer: SocketAddr) -> Option<Knock> {
+        let knock = self.knocks.count(peer.ip(), Instant::now());
+        if knock.is_none() {
+            match &self.behind {
+                Behind::Servers(_) => self.metrics.tunnels_refused.with_label_values(&["rate_limited"]).inc(),
+                Behind::Clients(_) => self.metrics.refusals.with_label_values(&["mount.rate_limited"]).inc(),
+            }
+            turn_away(stream, CloseCode::from_wire(TRY_LATER)).await;
+        }
+        knock
+    }
+
+    fn serve_server<S>(&self, tunnels: &Arc<Tunnels>, stream: S, leftover: BytesMut, newcomer: Newcomer)
+    where
+        S: Socket + AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let tunnel = Arc::clone(tunnels).serve_legacy(stream, leftover, newcomer);
         let mut stages = self.stages.clone();
         self.tracker.spawn(async move {
             tokio::select! {
@@ -174,21 +232,70 @@ impl Servers {
             }
         });
     }
+
+    async fn serve_client<S>(
+        &self,
+        road: &Road,
+        mut stream: S,
+        leftover: BytesMut,
+        client: Client,
+        peer: SocketAddr,
+        place: Place,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let session = match road.mount(client.token.as_deref(), client.server, peer.ip()).await {
+            Ok(session) => session,
+            Err(why) => {
+                self.metrics.refusals.with_label_values(&[why.word()]).inc();
+                return turn_away(&mut stream, Some(why.close_code())).await;
+            }
+        };
+        drop(place);
+        let mut stages = self.stages.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = session.serve(stream, leftover) => {}
+                // Its tunnel has ended, which it is told.
+                () = async {
+                    reached(&mut stages, Stage::Dropping).await;
+                    tokio::time::sleep(FAREWELL).await;
+                } => {}
+            }
+        });
+    }
 }
 
-/// Closes a WebSocket that was granted a moment ago.
-async fn turn_away<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
-    let mut out = BytesMut::new();
-    ws::close(&mut out, CloseCode::from_wire(TRY_LATER), "", None);
-    stream.write_all(&out).await?;
-    stream.shutdown().await
+/// Existing media servers connect to the bare root; a query does no harm.
+//= legacy-relay-wire s.1
+fn servers_path(request: &Asked<'_, '_>) -> Result<Welcome<()>, No> {
+    match request.path.unwrap_or_default().split('?').next() {
+        Some("/") => Ok(Welcome { asked: (), subprotocol: None }),
+        _ => Err(No::NotHere(NOT_THE_ROOT)),
+    }
 }
 
-/// TLS for existing media servers: 1.2 and 1.3, no ALPN, of which PHP's streams know nothing.
-fn of_servers(certs: &Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
+/// Closes a WebSocket that was granted a moment ago, and waits for the other end to have heard it: a socket that is closed
+/// with bytes unread resets, and the code would be lost.
+async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, code: Option<CloseCode>) {
+    let telling = async {
+        let mut out = BytesMut::new();
+        ws::close(&mut out, code, "", None);
+        stream.write_all(&out).await?;
+        stream.shutdown().await?;
+        let mut said = [0; 1024];
+        while stream.read(&mut said).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(FAREWELL, telling).await;
+}
+
+/// TLS for bare WebSockets: 1.2 and 1.3, no ALPN, of which PHP's streams know nothing.
+fn of_bare(certs: &Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::clone(&*tls::viewers(certs)?);
     config.alpn_protocols.clear();
-    // They never resume.
+    // Media servers never resume.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
