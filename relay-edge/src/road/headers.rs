@@ -84,7 +84,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     });
 }
 
-fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
+/// Keeps the fields of these names alone.
+pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
     let doomed: Vec<HeaderName> = headers.keys().filter(|name| !keep(name.as_str())).cloned().collect();
     for name in doomed {
         headers.remove(name);

@@ -16,7 +16,7 @@ use super::raw3::{Raw3, Stream3};
 use super::viewer::{self, Viewer, nothing};
 use super::world::{NAME, OPEN, World};
 
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// What an origin does with an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,25 +93,25 @@ async fn origin(does: Does) -> Origin {
     origin
 }
 
-fn field(head: &str, name: &str) -> Option<String> {
+pub(super) fn field(head: &str, name: &str) -> Option<String> {
     head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| *key == name).map(|(_, value)| value.into())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+pub(super) enum By {
     H1,
     H2,
     H3,
 }
 
-const ALL: [By; 3] = [By::H1, By::H2, By::H3];
+pub(super) const ALL: [By; 3] = [By::H1, By::H2, By::H3];
 
-trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 
 /// A viewer's end of an upgraded connection.
-enum Socket {
+pub(super) enum Socket {
     Bytes(ReadHalf<Box<dyn Bytes>>, WriteHalf<Box<dyn Bytes>>),
     /// With its connection, which ends when this is dropped.
     H3 {
@@ -121,7 +121,7 @@ enum Socket {
 }
 
 impl Socket {
-    async fn say(&mut self, bytes: &[u8]) {
+    pub(super) async fn say(&mut self, bytes: &[u8]) {
         match self {
             Self::Bytes(_, send) => {
                 send.write_all(bytes).await.unwrap();
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    async fn finish(&mut self) {
+    pub(super) async fn finish(&mut self) {
         match self {
             Self::Bytes(_, send) => send.shutdown().await.unwrap(),
             Self::H3 { stream, .. } => stream.finish(),
@@ -139,7 +139,7 @@ impl Socket {
     }
 
     /// So many bytes, or fewer at the end, or an error.
-    async fn hear(&mut self, length: usize) -> Result<Vec<u8>, String> {
+    pub(super) async fn hear(&mut self, length: usize) -> Result<Vec<u8>, String> {
         let heard = async {
             match self {
                 Self::Bytes(recv, _) => {
@@ -161,17 +161,29 @@ async fn open(world: &World, by: By, host: &str, more: &[(&str, &str)]) -> (u16,
 
 /// The same with a ticket of the test's choice.
 async fn open_by(world: &World, by: By, host: &str, ticket: &str, more: &[(&str, &str)]) -> (u16, Option<Socket>) {
-    let mut fields = vec![("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat, other")];
+    let mut fields = more.to_vec();
     if host == NAME {
         fields.push(("x-phlix-ticket", ticket));
     }
+    open_at(world, by, host, "/socket?a=b", &fields).await
+}
+
+/// The same at a path of the test's choice.
+pub(super) async fn open_at(
+    world: &World,
+    by: By,
+    host: &str,
+    target: &str,
+    more: &[(&str, &str)],
+) -> (u16, Option<Socket>) {
+    let mut fields = vec![("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat, other")];
     fields.extend(more);
     match by {
         By::H1 => {
             let mut stream = viewer::tls(world.at.tls, &world.trust, host, &[b"http/1.1"]).await;
             let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let head = format!(
-                "GET /socket?a=b HTTP/1.1\r\nhost: {host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                "GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                  sec-websocket-key: {KEY}\r\n{fields}\r\n"
             );
             stream.write_all(head.as_bytes()).await.unwrap();
@@ -191,7 +203,7 @@ async fn open_by(world: &World, by: By, host: &str, ticket: &str, more: &[(&str,
         }
         By::H2 => {
             let Viewer::H2(mut sender) = world.h2(host).await else { unreachable!() };
-            let mut request = Request::builder().method(Method::CONNECT).uri(format!("https://{host}/socket?a=b"));
+            let mut request = Request::builder().method(Method::CONNECT).uri(format!("https://{host}{target}"));
             for (name, value) in fields {
                 request = request.header(name, value);
             }
@@ -220,7 +232,7 @@ async fn open_by(world: &World, by: By, host: &str, ticket: &str, more: &[(&str,
                 (":protocol", "websocket"),
                 (":scheme", "https"),
                 (":authority", host),
-                (":path", "/socket?a=b"),
+                (":path", target),
             ];
             all.extend(fields);
             let mut stream = raw.ask(&all).await;

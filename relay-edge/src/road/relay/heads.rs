@@ -81,6 +81,16 @@ pub(crate) fn request(headers: &HeaderMap, user: UserId, address: IpAddr) -> Fie
     out
 }
 
+/// A viewer's fields for an upgrade at the server's own port, past its relay: nobody is vouched for there, so no credential
+/// and no identity goes along, only where the viewer is.
+pub(super) fn upgrade(headers: &mut HeaderMap, viewer: &headers::Viewer<'_>) {
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(&folded(name.as_str()))).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+    headers::for_origin(headers, viewer);
+}
+
 /// A server's answer before its head goes on: no field of one hop, no length but the right one. Says how many cookies
 /// beyond one were dropped; the wire can't carry them anyhow.
 pub(crate) fn answer(head: &mut Parts, method: &Method, length: Option<u64>) -> u64 {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use phlix_protocol::hostname::Hostname;
@@ -31,13 +31,14 @@ use self::sandbox::Place;
 use self::scope::Kind;
 use super::account::Account;
 use super::caller::Caller;
+use super::headers::Viewer;
 use super::live::Listed;
 use super::pace::Tempo;
 use super::paced::Paced;
 use super::refusal::Refusal;
 use super::resolve::Proxied;
 use super::upgrade::Way;
-use super::{Road, admit, carry, cookies, locate, too_many};
+use super::{Road, admit, authority, carry, cookies, locate, too_many};
 use crate::body::{Body, ViewerBody};
 use crate::clock;
 use crate::tunnels::activity::Activity;
@@ -76,7 +77,7 @@ pub(super) async fn at_proxy(
         return Err(answers::libraries_only());
     }
     let tunnel = tunnel(road, ticket.server_id).await?;
-    if let Some(_way) = asked.way {
+    if asked.way.is_some() && !upgrade::is_owner(ticket) {
         return Err(upgrade::unsupported());
     }
     let activity = Arc::new(Activity::new(Instant::now()));
@@ -85,7 +86,14 @@ pub(super) async fn at_proxy(
     let request = in_scope(&head, path, &right)?;
     let place = Place { hub: &road.hub_origin, prefix, path };
     let errand = Errand { tunnel: &tunnel, ticket: &right, from, place: Some(&place), listed, activity };
-    carry(road, errand, request, &head, incoming, account).await
+    let Some(way) = asked.way else {
+        return carry(road, errand, request, &head, incoming, account).await;
+    };
+    let (proto, host) = road.hub_origin.split_once("://").unwrap_or(("http", &road.hub_origin));
+    let proto = if proto == "https" || from.https { "https" } else { "http" };
+    let asked = upgrade::Asked { way, said: Viewer { address: from.address, proto, host } };
+    // The errand knows where on the hub it is; the head goes on.
+    upgrade::carry(road, errand, request, asked, head.clone(), incoming, account).await
 }
 
 /// A request at the name of an existing media server.
@@ -110,14 +118,21 @@ pub(super) async fn at_name(
         road.uplink.directory.renew(&viewer.ticket);
     }
     let tunnel = tunnel(road, route.server_id).await?;
-    if let Some(_way) = way {
+    if way.is_some() && !upgrade::is_owner(&viewer.claims) {
         return Err(upgrade::unsupported());
     }
+    let authority = authority(&host, road.names_port);
     let activity = Arc::new(Activity::new(Instant::now()));
     let listed = list(road, &tunnel, &viewer.claims, Some(host), from, &activity).map_err(too_many)?;
     let request = in_scope(&head, path, &viewer.claims)?;
     let errand = Errand { tunnel: &tunnel, ticket: &viewer.claims, from, place: None, listed, activity };
-    let mut response = carry(road, errand, request, &head, incoming, account).await?;
+    let mut response = match way {
+        None => carry(road, errand, request, &head, incoming, account).await?,
+        Some(way) => {
+            let said = Viewer { address: from.address, proto: "https", host: &authority };
+            upgrade::carry(road, errand, request, upgrade::Asked { way, said }, head, incoming, account).await?
+        }
+    };
     if renewing
         && let Some(reply) = road.uplink.directory.renewed(&viewer.ticket)
         && let Some(cookie) = cookies::set(cookies::VIEWER, &reply.ticket, reply.expires_at - clock::unix_now())
@@ -168,16 +183,18 @@ struct Request {
 }
 
 fn in_scope(head: &Parts, path: &str, ticket: &ViewerTicket) -> Result<Request, Refusal> {
-    let kind = scope::judge(&head.method, path).map_err(|why| {
+    // An Extended CONNECT asks for what an upgrade asks for by GET.
+    let method = if head.method == Method::CONNECT { &Method::GET } else { &head.method };
+    let kind = scope::judge(method, path).map_err(|why| {
         tracing::debug!(server.id = %ticket.server_id, %why, "a request is out of scope");
         answers::scope_denied()
     })?;
-    if ticket.perm == Permission::Read && !scope::reads(&head.method, path) {
+    if ticket.perm == Permission::Read && !scope::reads(method, path) {
         return Err(answers::scope_denied());
     }
     // Path and query byte for byte as they were sent: the server's own signature is over them.
     let head = RequestHead {
-        method: head.method.as_str().to_owned(),
+        method: method.as_str().to_owned(),
         path: path.to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: Vec::new(),

@@ -16,8 +16,11 @@ use crate::tests::hub::Hub;
 use crate::tests::world::{Trust, World};
 
 pub(in crate::tests) const CONNECT: u8 = 0x03;
+pub(in crate::tests) const DISCONNECT: u8 = 0x04;
 pub(in crate::tests) const DATA: u8 = 0x05;
 pub(in crate::tests) const HEARTBEAT: u8 = 0x06;
+pub(in crate::tests) const DISCONNECTED: u8 = 0x07;
+pub(in crate::tests) const ERROR: u8 = 0x08;
 pub(in crate::tests) const REQUEST: u8 = 0x10;
 pub(in crate::tests) const RESPONSE: u8 = 0x11;
 pub(in crate::tests) const CANCEL: u8 = 0x12;
@@ -90,14 +93,29 @@ impl Home {
     }
 
     pub(in crate::tests) async fn dial_tls(at: SocketAddr, trust: &Trust) -> Self {
-        let tcp = TcpStream::connect(at).await.unwrap();
-        let name = ServerName::try_from("hub.localhost").unwrap();
-        let connector = TlsConnector::from(std::sync::Arc::new(trust.client()));
-        Self::upgrade(Box::new(connector.connect(name, tcp).await.unwrap())).await
+        Self::upgrade(tls(at, trust).await).await
     }
 
-    async fn upgrade(mut io: Box<dyn Io>) -> Self {
-        io.write_all(UPGRADE.as_bytes()).await.unwrap();
+    async fn upgrade(io: Box<dyn Io>) -> Self {
+        Self::shake(io, UPGRADE).await.0
+    }
+
+    /// A raw client, with its own target and fields; and the answer to them.
+    pub(in crate::tests) async fn client(at: SocketAddr, target: &str, fields: &str) -> (Self, String) {
+        Self::shake(Box::new(TcpStream::connect(at).await.unwrap()), &asking(target, fields)).await
+    }
+
+    pub(in crate::tests) async fn client_tls(
+        at: SocketAddr,
+        trust: &Trust,
+        target: &str,
+        fields: &str,
+    ) -> (Self, String) {
+        Self::shake(tls(at, trust).await, &asking(target, fields)).await
+    }
+
+    async fn shake(mut io: Box<dyn Io>, request: &str) -> (Self, String) {
+        io.write_all(request.as_bytes()).await.unwrap();
         let mut input = BytesMut::new();
         let end = loop {
             if let Some(at) = input.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -108,7 +126,7 @@ impl Home {
         let head = String::from_utf8(input.split_to(end).to_vec()).unwrap();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        Self { io, input }
+        (Self { io, input }, head)
     }
 
     /// A tunnel of the world's server.
@@ -162,6 +180,11 @@ impl Home {
     /// What comes next; within 10 s.
     pub(in crate::tests) async fn hear(&mut self) -> Heard {
         tokio::time::timeout(Duration::from_secs(10), self.next()).await.expect("nothing came")
+    }
+
+    /// What comes next, whenever it does.
+    pub(in crate::tests) async fn hear_long(&mut self) -> Heard {
+        self.next().await
     }
 
     async fn next(&mut self) -> Heard {
@@ -218,7 +241,11 @@ impl Home {
 
     /// A request in an envelope.
     pub(in crate::tests) async fn asked(&mut self) -> (u32, serde_json::Value) {
-        let relay = self.hear_relay().await;
+        let mut relay = self.hear_relay().await;
+        // Of a request before.
+        while relay.kind == CANCEL {
+            relay = self.hear_relay().await;
+        }
         assert_eq!(relay.kind, REQUEST, "{relay:?}");
         (relay.id, serde_json::from_slice(&relay.payload).unwrap())
     }
@@ -244,6 +271,19 @@ impl Home {
             }
         }
     }
+}
+
+async fn tls(at: SocketAddr, trust: &Trust) -> Box<dyn Io> {
+    let tcp = TcpStream::connect(at).await.unwrap();
+    let name = ServerName::try_from("hub.localhost").unwrap();
+    let connector = TlsConnector::from(std::sync::Arc::new(trust.client()));
+    Box::new(connector.connect(name, tcp).await.unwrap())
+}
+
+/// The handshake with another target, and with more fields, each with its end of line.
+fn asking(target: &str, fields: &str) -> String {
+    let request = UPGRADE.replace("GET / ", &format!("GET {target} "));
+    request.replace("\r\n\r\n", &format!("\r\n{fields}\r\n"))
 }
 
 /// A client's frame with a zero key.

@@ -4,7 +4,10 @@ mod door;
 mod exchanges;
 mod home;
 mod life;
+mod mount;
+mod port;
 mod proxy;
+mod upgrades;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

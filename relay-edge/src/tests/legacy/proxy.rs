@@ -16,26 +16,31 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::home::{CANCEL, Heard, Home, REQUEST, Relay};
 use super::tunnel;
 use crate::config::Config;
-use crate::tests::viewer::{self, Fetched, Viewer, ViewerBody, nothing};
+use crate::tests::viewer::{self, Fetched, Viewer, nothing};
 use crate::tests::world::{NAME, World, bare, until};
 
-const BEARER: &str = "an-owners-access-token";
-const HUB: &str = "localhost";
+pub(super) const BEARER: &str = "an-owners-access-token";
+pub(super) const HUB: &str = "localhost";
 
 /// A world whose server is an existing media server, and its owner's bearer.
-async fn world_with(change: impl FnOnce(&mut Config), ticket: impl FnOnce(&mut ViewerTicket)) -> World {
+pub(super) async fn world_with(change: impl FnOnce(&mut Config), ticket: impl FnOnce(&mut ViewerTicket)) -> World {
     let world = World::with(change).await;
     world.hub.route_to(NAME, world.server, ServerKind::Phlix, Access::Protected);
     admit(&world, BEARER, ServerKind::Phlix, ticket);
     world
 }
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     world_with(|_| {}, |_| {}).await
 }
 
 /// Whoever shows this bearer gets a ticket to the proxy path.
-fn admit(world: &World, bearer: &str, kind: ServerKind, change: impl FnOnce(&mut ViewerTicket)) -> ViewerTicket {
+pub(super) fn admit(
+    world: &World,
+    bearer: &str,
+    kind: ServerKind,
+    change: impl FnOnce(&mut ViewerTicket),
+) -> ViewerTicket {
     let mut ticket = ViewerTicket { host: None, edge: Some(world.edge_id), scope: Scope::Proxy, ..world.ticket() };
     change(&mut ticket);
     let reply = ExchangeReply {
@@ -725,28 +730,4 @@ async fn a_name_of_an_existing_server_is_as_protected_as_the_path() {
         assert_eq!((own.status, own.header("content-security-policy")), (200, ""));
         assert_eq!((own.header("set-cookie"), own.header("content-disposition")), ("sid=1", ""));
     }
-}
-
-#[tokio::test]
-async fn a_websocket_over_a_legacy_tunnel_is_refused_with_a_reason() {
-    let world = world().await;
-    let _home = Home::of(&world).await;
-    tunnel(&world).await;
-    let socket = |request: http::request::Builder| -> Request<ViewerBody> {
-        bare(
-            request
-                .header("connection", "Upgrade")
-                .header("upgrade", "websocket")
-                .header("sec-websocket-version", "13")
-                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        )
-    };
-    let anonymous = Request::builder().uri(format!("/api/v1/servers/{}/proxy/hls/1", world.server)).header("host", HUB);
-    assert_eq!(world.h1(HUB).await.fetch(socket(anonymous)).await.status, 401);
-    let refused = world.h1(HUB).await.fetch(socket(ask(&world, "/hls/1"))).await;
-    assert_eq!((refused.status, refused.code().as_str()), (501, "upgrade.unsupported"));
-    let refused = world.h1(NAME).await.fetch(socket(world.get("/hls/1"))).await;
-    assert_eq!((refused.status, refused.code().as_str()), (501, "upgrade.unsupported"));
-    let none = bare(Request::builder().uri("/x").header("host", HUB).header("upgrade", "tls/1.3"));
-    assert_eq!(world.h1(HUB).await.fetch(none).await.status, 501);
 }
