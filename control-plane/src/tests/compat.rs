@@ -191,7 +191,7 @@ both_engines! {
         server.pair(&ann).await;
         assert_eq!(server.heartbeat().await.status, 200);
         let renewed = server.renew().await.json();
-        let new = std::mem::replace(&mut server.jwt, Some(text(&renewed, "enrollment_jwt")));
+        let new = server.jwt.replace(text(&renewed, "enrollment_jwt"));
         assert_eq!(server.heartbeat().await.status, 200, "renewed");
         server.jwt = old;
         assert_eq!(server.heartbeat().await.status, 401, "the old one stays ended");
