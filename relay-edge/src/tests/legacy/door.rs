@@ -63,7 +63,7 @@ async fn tls_and_plain_are_told_apart_on_one_port() {
 /// legacy-relay-wire s.1.3: what is sent first, and what is seen until the connection ends.
 #[tokio::test]
 async fn each_refusal_is_what_servers_know() {
-    let world = World::start().await;
+    let world = World::with(|config| config.legacy.connects = 100).await;
     let good = enrollment(&world.hub, world.server);
     let with = |change: fn(&mut token::Enrollment)| {
         let mut enrollment = good.clone();
@@ -114,7 +114,6 @@ async fn each_refusal_is_what_servers_know() {
     let mut incumbent = Home::of(&world).await;
     let before = tunnel(&world).await;
     for (what, sent, seen) in table {
-        // Each from an address of its own would be told apart; here each is forgiven by a good one that follows.
         let mut home = Home::dial(world.at.relay_server.unwrap()).await;
         home.say(&sent).await;
         assert_eq!(home.rest().await, seen, "{what}");

@@ -103,10 +103,14 @@ async fn a_body_that_servers_would_not_take_is_refused_before_and_on_its_way() {
     let known = ask(&tunnel, head("PUT", "/x"), body::full(vec![0; 100_001])).await;
     assert!(matches!(known.err(), Some(LegacyError::TooLong)));
     let (send, body) = piecewise();
-    for _ in 0..3 {
-        send.send(vec![7; 40_000].into()).unwrap();
-    }
-    assert!(matches!(ask(&tunnel, head("PUT", "/x"), body).await.err(), Some(LegacyError::TooLong)));
+    let piece = || send.send(vec![7; 40_000].into()).unwrap();
+    piece();
+    piece();
+    let (answer, ()) = tokio::join!(ask(&tunnel, head("PUT", "/x"), body), async {
+        assert_eq!(home.hear_relay().await.kind, REQUEST);
+        piece();
+    });
+    assert!(matches!(answer.err(), Some(LegacyError::TooLong)));
     until(async || home.hear_relay().await.kind == CANCEL).await;
 }
 
@@ -267,6 +271,70 @@ async fn answers_without_a_body_are_over_at_once() {
     let answer = answer.unwrap();
     assert_eq!(answer.headers()["content-length"], "12345");
     assert!(answer.body().is_end_stream());
+}
+
+/// Who has counted the promised bytes does not wait for END, and that is no reason to cancel.
+#[tokio::test]
+async fn an_answer_of_which_all_came_is_whole_before_its_end() {
+    let world = World::start().await;
+    let mut home = Home::of(&world).await;
+    let tunnel = tunnel(&world).await;
+    for late in [false, true] {
+        let (answer, id) = tokio::join!(get(&tunnel, "/api/v1/media"), async {
+            let (id, _) = home.asked().await;
+            home.head(id, 200, r#"{"Content-Length":"3"}"#).await;
+            home.body(id, b"abc").await;
+            if !late {
+                home.end(id).await;
+            }
+            id
+        });
+        let mut body = answer.unwrap().into_body();
+        assert_eq!(&body.frame().await.unwrap().unwrap().into_data().unwrap()[..], b"abc");
+        assert!(body.is_end_stream());
+        drop(body);
+        if late {
+            home.end(id).await;
+        }
+    }
+    // Nothing came in between.
+    let (answer, ()) = tokio::join!(get(&tunnel, "/x"), async {
+        let relay = home.hear_relay().await;
+        assert_eq!(relay.kind, REQUEST);
+        home.head(relay.id, 204, "{}").await;
+        home.end(relay.id).await;
+    });
+    assert_eq!(answer.unwrap().status(), 204);
+}
+
+/// A server that never says END is told that nobody waits, and goes on being asked.
+#[tokio::test]
+async fn answers_without_an_end_are_cancelled_in_time() {
+    let world = World::start().await;
+    let mut home = Home::of(&world).await;
+    let tunnel = tunnel(&world).await;
+    let asking = async {
+        for _ in 0..200 {
+            let answer = get(&tunnel, "/x").await.unwrap();
+            assert_eq!(&answer.into_body().collect().await.unwrap().to_bytes()[..], b"abc");
+        }
+    };
+    let serving = async {
+        let (mut asked, mut cancelled) = (0, 0);
+        while asked < 200 {
+            let relay = home.hear_relay().await;
+            if relay.kind == CANCEL {
+                cancelled += 1;
+                continue;
+            }
+            asked += 1;
+            home.head(relay.id, 200, r#"{"Content-Length":"3"}"#).await;
+            home.body(relay.id, b"abc").await;
+        }
+        cancelled
+    };
+    let ((), cancelled) = tokio::join!(asking, serving);
+    assert!((100..200).contains(&cancelled), "{cancelled}");
 }
 
 /// Half a GiB to a viewer that reads nothing: the tunnel is paused, and what waits here is bounded.

@@ -158,13 +158,14 @@ async fn an_edge_that_goes_away_says_so() {
     let tunnel = world.edge.tunnels.legacy.pick(other.server_id).unwrap();
     let asking = tokio::spawn(async move { get(&tunnel, "/hls/a").await.map(|answer| answer.status().as_u16()) });
     let (id, _) = busy.asked().await;
-    let edge = world.edge;
-    let ((), ()) = tokio::join!(edge.shutdown(), async {
-        assert_eq!(home.closed().await, code(1012));
-        // What runs may end.
-        busy.head(id, 200, "{}").await;
-        busy.end(id).await;
-        assert_eq!(busy.closed().await, code(1012));
-    });
+    world.edge.tunnels.drain_legacy();
+    assert_eq!(home.closed().await, code(1012));
+    let mut late = Home::dial(world.at.relay_server.unwrap()).await;
+    late.say(hello(&world.hub, &enrollment(&world.hub, world.server)).as_bytes()).await;
+    assert_eq!(late.rest().await, [Heard::Close(code(1013))]);
+    // What runs may end.
+    busy.head(id, 200, "{}").await;
+    busy.end(id).await;
     assert_eq!(asking.await.unwrap().unwrap(), 200);
+    assert_eq!(busy.closed().await, code(1012));
 }

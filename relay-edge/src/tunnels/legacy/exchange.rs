@@ -83,6 +83,13 @@ impl Held {
         }
     }
 
+    /// The viewer has all that was promised: the server's END is waited for without it.
+    fn linger(&self) {
+        if !self.released.swap(true, Ordering::Relaxed) {
+            self.tunnel.shared.with(|state| state.linger(self.id));
+        }
+    }
+
     fn is_released(&self) -> bool {
         self.released.load(Ordering::Relaxed)
     }
@@ -204,6 +211,9 @@ fn answer(
             headers.append(name, value);
         }
     }
+    if bodyless && upload.is_none() {
+        held.linger();
+    }
     let silence = Silence { patience, since: None, clock: None };
     let body = LegacyBody { held, upload, activity: Arc::clone(activity), silence, hint, over: bodyless };
     let mut answer = Response::new(body);
@@ -278,6 +288,11 @@ impl http_body::Body for LegacyBody {
                 this.silence.since = None;
                 if let Some(exact) = this.hint.exact() {
                     this.hint.set_exact(exact.saturating_sub(bytes.len() as u64));
+                }
+                // Who counted along asks for nothing more.
+                if this.hint.exact() == Some(0) && this.upload.is_none() {
+                    this.over = true;
+                    this.held.linger();
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }

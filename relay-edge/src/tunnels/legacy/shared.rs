@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use phlix_protocol::legacy::handshake::Hello;
-use phlix_protocol::legacy::tunnel::{Event, StreamId, Tunnel as Machine};
+use phlix_protocol::legacy::tunnel::{Event, Read, StreamId, Tunnel as Machine};
 use phlix_protocol::ws::CloseCode;
 use tokio::time::Instant;
 
@@ -34,7 +34,12 @@ pub(super) struct State {
     pub(super) paused: bool,
     readers: HashMap<StreamId, Waker>,
     writers: HashMap<StreamId, Waker>,
+    /// Answers of which the viewer has all, and END has not come: without this each would be cancelled. The oldest first.
+    lingering: Vec<StreamId>,
 }
+
+/// Answers that may wait for their END. A server that owes more is told by CANCEL that nobody waits.
+const MOST_LINGERING: usize = 32;
 
 /// How a tunnel ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +83,7 @@ impl Shared {
             paused: false,
             readers: HashMap::new(),
             writers: HashMap::new(),
+            lingering: Vec::new(),
         }))
     }
 
@@ -164,6 +170,25 @@ impl State {
         self.writers.remove(&id);
     }
 
+    /// A stream's holder is gone, and needs nothing more of it.
+    pub(super) fn linger(&mut self, id: StreamId) {
+        self.readers.remove(&id);
+        self.writers.remove(&id);
+        if self.is_over(id) {
+            return self.release(id);
+        }
+        if self.lingering.len() >= MOST_LINGERING {
+            let oldest = self.lingering.remove(0);
+            self.release(oldest);
+        }
+        self.lingering.push(id);
+    }
+
+    /// Whether nothing more is to come. Where there is, an event follows.
+    fn is_over(&mut self, id: StreamId) -> bool {
+        !matches!(self.machine.read(id, Instant::now().into_std()), Read::Blocked)
+    }
+
     fn wants_driver(&self) -> bool {
         (!self.blocked && self.machine.wants_transmit()) || (self.paused && self.machine.wants_input())
     }
@@ -173,7 +198,14 @@ impl State {
         while let Some(event) = self.machine.next_event() {
             match event {
                 Event::Hello(hello) => self.hello = Some(hello),
-                Event::Readable(id) => wakers.extend(self.readers.remove(&id)),
+                Event::Readable(id) => match self.lingering.iter().position(|other| *other == id) {
+                    Some(index) if self.is_over(id) => {
+                        self.lingering.remove(index);
+                        self.release(id);
+                    }
+                    Some(_) => {}
+                    None => wakers.extend(self.readers.remove(&id)),
+                },
                 Event::Writable(id) => wakers.extend(self.writers.remove(&id)),
                 Event::Drained => self.drained = true,
             }
