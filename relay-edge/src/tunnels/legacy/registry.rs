@@ -1,10 +1,10 @@
 //! Which legacy tunnels there are. A server has one that new requests go to, and those that it came from drain.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phlix_protocol::ids::ServerId;
-use tokio::sync::watch;
 
 use super::LegacyTunnel;
 
@@ -12,9 +12,7 @@ use super::LegacyTunnel;
 pub(crate) struct LegacyRegistry {
     servers: Mutex<HashMap<ServerId, Vec<Arc<LegacyTunnel>>>>,
     limit: usize,
-    draining: watch::Sender<bool>,
-    /// Rises whenever who waits for a tunnel should look again.
-    changes: watch::Sender<u64>,
+    draining: AtomicBool,
 }
 
 /// Why a tunnel was not let in.
@@ -28,12 +26,12 @@ pub(super) enum NotEntered {
 
 impl LegacyRegistry {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { servers: Mutex::default(), limit, draining: watch::channel(false).0, changes: watch::channel(0).0 }
+        Self { servers: Mutex::default(), limit, draining: AtomicBool::new(false) }
     }
 
     /// Lets a tunnel in: from now on it is the server's. Those before it are handed back, to be drained.
     pub(super) fn enter(&self, tunnel: &Arc<LegacyTunnel>) -> Result<Vec<Arc<LegacyTunnel>>, NotEntered> {
-        if *self.draining.borrow() {
+        if self.draining.load(Ordering::Relaxed) {
             return Err(NotEntered::Draining);
         }
         let mut servers = self.servers();
@@ -43,8 +41,6 @@ impl LegacyRegistry {
         let tunnels = servers.entry(tunnel.server).or_default();
         let incumbents = tunnels.clone();
         tunnels.push(Arc::clone(tunnel));
-        drop(servers);
-        self.changes.send_modify(|number| *number = number.wrapping_add(1));
         Ok(incumbents)
     }
 
@@ -74,15 +70,9 @@ impl LegacyRegistry {
         self.servers().get(&server).cloned().unwrap_or_default()
     }
 
-    /// Changes whenever `pick` may find what it did not find before, and when the edge drains.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
     /// No tunnel is let in any more.
     pub(super) fn close_door(&self) {
-        self.draining.send_replace(true);
-        self.changes.send_modify(|number| *number = number.wrapping_add(1));
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, Vec<Arc<LegacyTunnel>>>> {
