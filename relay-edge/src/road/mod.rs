@@ -10,6 +10,7 @@ mod carry;
 mod cookies;
 mod headers;
 mod hub;
+mod linger;
 pub(crate) mod live;
 mod locate;
 pub(crate) mod mount;

@@ -1,6 +1,7 @@
 //! An answer that the edge gives itself: JSON for programs, a plain page for people.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +10,11 @@ use http::header::{
     RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use serde::Serialize;
 
-use crate::body::{self, Body};
+use super::linger::Lingering;
+use crate::body::{self, Body, ViewerBody};
 
 /// Why a request goes no further.
 #[derive(Debug)]
@@ -29,6 +32,16 @@ struct Details {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// A body that the control plane wrote, passed on as it is.
     body: Option<Bytes>,
+    rest: Option<Rest>,
+}
+
+/// What is left of the request's body.
+struct Rest(ViewerBody);
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 #[derive(Serialize)]
@@ -77,6 +90,12 @@ impl Refusal {
         self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// So that the sender reads this answer before the connection ends under what it still sends.
+    pub(super) fn and_hear_out(mut self, rest: ViewerBody) -> Self {
+        self.details.rest = Some(Rest(rest));
+        self
+    }
+
     pub(crate) fn with_url(mut self, url: Option<String>) -> Self {
         self.details.url = url;
         self
@@ -90,7 +109,7 @@ impl Refusal {
 
     /// The answer; a page where a person is looking.
     pub(crate) fn into_response(self, to_a_person: bool) -> Response<Body> {
-        let Details { message, url, headers: more, body } = *self.details;
+        let Details { message, url, headers: more, body, rest } = *self.details;
         let page = to_a_person && body.is_none();
         let (kind, content) = if self.status.is_redirection() {
             ("text/plain; charset=utf-8", Bytes::new())
@@ -103,7 +122,10 @@ impl Refusal {
             let body = ErrorBody { error: reason, code: self.code, message: &message, url: url.as_deref() };
             ("application/json", Bytes::from(serde_json::to_vec(&body).unwrap_or_default()))
         };
-        let mut response = Response::new(body::full(content));
+        let mut response = Response::new(match rest {
+            Some(Rest(rest)) => Lingering::new(content, rest).boxed_unsync(),
+            None => body::full(content),
+        });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

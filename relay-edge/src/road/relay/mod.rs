@@ -223,9 +223,10 @@ async fn carry(
     account: &Account,
 ) -> Result<Response<Body>, Refusal> {
     // Taking the body is what tells the viewer to send it.
-    carry::expects_to_continue(head)?;
+    let waits_for_word = carry::expects_to_continue(head)?;
     if announced(head, &incoming) > road.config.legacy.request_body {
-        return Err(answers::too_large().and_close());
+        let refusal = answers::too_large().and_close();
+        return Err(if waits_for_word { refusal } else { refusal.and_hear_out(incoming) });
     }
     let Errand { tunnel, ticket, from, place, listed, activity } = errand;
     let Request { head: mut asked, kind } = request;

@@ -476,6 +476,13 @@ async fn a_body_over_the_servers_limit_is_413_before_it_is_sent_and_while() {
     // No 100 before it, nothing of the body was sent.
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("request.too_large"), "{answer}");
 
+    // Who sends without asking reads the answer, too.
+    for mut viewer in every(&world, HUB).await {
+        let sized = ask(&world, "/api/v1/playlists").method("POST").body(viewer::bytes(vec![1; 3_000_000])).unwrap();
+        let refused = viewer.fetch(sized).await;
+        assert_eq!((refused.status, refused.code().as_str()), (413, "request.too_large"));
+    }
+
     let (send, recv) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
     let pieces = futures_util::stream::unfold(recv, |mut recv| async {
         let bytes = recv.recv().await?;
