@@ -220,11 +220,13 @@ async fn a_server_that_has_used_tls_does_not_come_without_it() {
 #[tokio::test]
 async fn a_withdrawn_right_ends_the_tunnel() {
     let world = World::start().await;
-    let mut home = Home::of(&world).await;
+    // One that was issued later would be good.
+    let withdrawn = enrollment(&world.hub, world.server);
+    let mut home = Home::with(&world, &withdrawn).await;
     world.hub.revoke(Selector::Server(world.server));
     assert_eq!(home.closed().await, code(4401));
     let mut again = Home::dial(world.at.relay_server.unwrap()).await;
-    again.say(hello(&world.hub, &enrollment(&world.hub, world.server)).as_bytes()).await;
+    again.say(hello(&world.hub, &withdrawn).as_bytes()).await;
     assert_eq!(again.rest().await, [Heard::Close(code(4401))]);
 }
 
