@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use phlix_protocol::hostname::Hostname;
@@ -223,7 +223,8 @@ async fn carry(
     account: &Account,
 ) -> Result<Response<Body>, Refusal> {
     // Taking the body is what tells the viewer to send it.
-    let waits_for_word = carry::expects_to_continue(head)?;
+    // Over HTTP/2 and later, clients that expect a word send at once all the same.
+    let waits_for_word = carry::expects_to_continue(head)? && head.version < Version::HTTP_2;
     if announced(head, &incoming) > road.config.legacy.request_body {
         let refusal = answers::too_large().and_close();
         return Err(if waits_for_word { refusal } else { refusal.and_hear_out(incoming) });

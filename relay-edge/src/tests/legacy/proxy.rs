@@ -481,6 +481,12 @@ async fn a_body_over_the_servers_limit_is_413_before_it_is_sent_and_while() {
         let sized = ask(&world, "/api/v1/playlists").method("POST").body(viewer::bytes(vec![1; 3_000_000])).unwrap();
         let refused = viewer.fetch(sized).await;
         assert_eq!((refused.status, refused.code().as_str()), (413, "request.too_large"));
+        if matches!(viewer, Viewer::H1(_)) {
+            continue;
+        }
+        let expecting = ask(&world, "/api/v1/playlists").method("POST").header("expect", "100-continue");
+        let refused = viewer.fetch(expecting.body(viewer::bytes(vec![1; 3_000_000])).unwrap()).await;
+        assert_eq!((refused.status, refused.code().as_str()), (413, "request.too_large"));
     }
 
     let (send, recv) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
