@@ -8,7 +8,7 @@ use phlix_protocol::uplink::{EdgeRole, Selector};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::home::{DATA, DISCONNECTED, ERROR, Heard, Home, Relay, code};
+use super::home::{CONNECT, DATA, DISCONNECT, DISCONNECTED, ERROR, Heard, Home, Relay, code, enrollment};
 use super::port::Port;
 use super::{get, tunnel};
 use crate::config::Config;
@@ -220,16 +220,16 @@ async fn a_client_that_reads_nothing_costs_its_own_channel_alone() {
     world.hub.relay_token(TOKEN, &ticket(&world));
     let mut home = Home::of(&world).await;
     let tunnel = tunnel(&world).await;
-    let (mut fast, _) = connect(&world, world.server, &bearer(TOKEN)).await;
-    fast.relay(0, DATA, b"fast").await;
-    let (slow, _) = connect(&world, world.server, &bearer(TOKEN)).await;
     let mut ids = Vec::new();
-    while ids.len() < 2 {
-        let frame = home.hear_relay().await;
-        if frame.kind == super::home::CONNECT {
-            ids.push(frame.id);
-        }
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(connect(&world, world.server, &bearer(TOKEN)).await.0);
+        let begun = home.hear_relay().await;
+        assert_eq!(begun.kind, CONNECT);
+        ids.push(begun.id);
     }
+    let slow = clients.pop();
+    let mut fast = clients.remove(0);
     // More than sockets hold.
     let flood = tokio::spawn(async move {
         for _ in 0..800 {
@@ -238,11 +238,12 @@ async fn a_client_that_reads_nothing_costs_its_own_channel_alone() {
         home.relay(ids[0], DATA, b"still here").await;
         (home, ids)
     });
-    assert_eq!(fast.hear_relay().await.payload, b"still here");
+    let heard = fast.hear_relay().await;
+    assert!(heard.payload == b"still here", "{} bytes on {}", heard.payload.len(), heard.id);
     let (mut home, ids) = flood.await.unwrap();
     let left = loop {
         let frame = home.hear_relay().await;
-        if frame.kind == super::home::DISCONNECT {
+        if frame.kind == DISCONNECT {
             break frame.id;
         }
     };
@@ -282,7 +283,12 @@ async fn an_outer_edge_has_no_port_for_raw_clients() {
 
 #[tokio::test]
 async fn tls_and_plain_share_the_port_unless_plain_is_off() {
-    let (world, _port, _) = world_with(|config| config.legacy.tls_only = true, |_| {}).await;
+    let world = World::with(|config| config.legacy.tls_only = true).await;
+    world.hub.relay_token(TOKEN, &ticket(&world));
+    let mut home = Home::dial_tls(world.at.relay_server.unwrap(), &world.trust).await;
+    home.introduce(&world.hub, &enrollment(&world.hub, world.server)).await;
+    tunnel(&world).await;
+    let _port = Port::open(home, greets);
     let at = world.at.relay_client.unwrap();
     let mut plain = TcpStream::connect(at).await.unwrap();
     plain.write_all(b"GET /client/x HTTP/1.1\r\n\r\n").await.unwrap();

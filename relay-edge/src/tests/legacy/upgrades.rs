@@ -124,11 +124,16 @@ async fn everybody_elses_websocket_is_refused_with_a_reason() {
     let (world, port) = world_of(grants).await;
     let share = |libs: Libraries| ViewerTicket { share_id: Some(ShareId::new(random::uuid())), libs, ..world.ticket() };
     let shared = share(Libraries::All);
-    admit(&world, "a-grantee", ServerKind::Phlix, |ticket| ticket.share_id = shared.share_id);
+    admit(&world, "the-bearer-of-a-grantee", ServerKind::Phlix, |ticket| ticket.share_id = shared.share_id);
     for by in ALL {
         for at in [At::Name, At::Proxy] {
-            assert_eq!(open_as(&world, by, at, PATH, &shared, "a-grantee", &[]).await.0, 501, "{by:?} {at:?}");
-            let (status, _) = open_as(&world, by, at, PATH, &shared, "nobody", &[("x-phlix-ticket", "x")]).await;
+            assert_eq!(
+                open_as(&world, by, at, PATH, &shared, "the-bearer-of-a-grantee", &[]).await.0,
+                501,
+                "{by:?} {at:?}"
+            );
+            let (status, _) =
+                open_as(&world, by, at, PATH, &shared, "the-bearer-of-nobody", &[("x-phlix-ticket", "x")]).await;
             assert!(matches!(status, 401 | 501), "{by:?} {at:?}: {status}");
             for elsewhere in ["https://evil.example", "null"] {
                 let status = open(&world, by, at, PATH, &[("origin", elsewhere)]).await.0;
