@@ -8,6 +8,6 @@ pub mod channel;
 pub mod frame;
 pub mod handshake;
 pub mod http;
-pub mod tunnel;
 #[cfg(test)]
-mod vectors;
+mod tests;
+pub mod tunnel;
