@@ -144,6 +144,9 @@ case $suite in
     must "build" cargo build --workspace --all-targets --locked
     export PHLIX_TEST_FULL=1
     cargo_tests "stories at full size" cargo test --workspace --locked --no-fail-fast --test '*'
+    # The CPU of a debug build says nothing.
+    must "build for release" cargo build --release --locked -p phlix
+    PHLIX_TEST_RELEASE=1 cargo_tests "costs" cargo test --workspace --locked --test legacy_cost -- --nocapture
     ;;
   *)
     echo "unknown suite $suite" >&2

@@ -90,13 +90,20 @@ impl Drop for Process {
     }
 }
 
-/// The built `phlix`, beside which the test was built.
+/// The built `phlix`, beside which the test was built; or the one that was built for release, see [`is_release`].
 pub fn phlix() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/story-0123 -> target/debug/phlix
-    let program = test.parent().unwrap().parent().unwrap().join("phlix");
-    assert!(program.exists(), "{} is not built: cargo build --workspace --all-targets", program.display());
+    let beside = test.parent().unwrap().parent().unwrap();
+    let program = if is_release() { beside.with_file_name("release") } else { beside.to_owned() }.join("phlix");
+    assert!(program.exists(), "{} is not built: cargo build", program.display());
     program
+}
+
+/// Whether the program under test is the one that was built for release (`PHLIX_TEST_RELEASE`), whose costs can be
+/// measured.
+pub fn is_release() -> bool {
+    std::env::var_os("PHLIX_TEST_RELEASE").is_some()
 }
 
 /// A command with nothing of the caller's environment but what programs need to run at all.

@@ -15,7 +15,7 @@ use crate::until;
 /// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
-    _process: Process,
+    process: Process,
     url: String,
     home: tempfile::TempDir,
 }
@@ -39,7 +39,7 @@ impl Nginx {
         let conf = configuration(home.path(), root, &listen);
         let process = start(home.path(), &conf, || UnixStream::connect(&socket).is_ok()).await;
         let url = format!("unix://{}", socket.display());
-        Self { _process: process.expect("nginx starts"), url, home }
+        Self { process: process.expect("nginx starts"), url, home }
     }
 
     /// Terminates TLS at `port` with the hub's own certificate, and speaks plain HTTP to it, as people set it
@@ -49,10 +49,36 @@ impl Nginx {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let conf = terminating(home.path(), hub, address);
         let process = start(home.path(), &conf, || TcpStream::connect(address).is_ok()).await?;
-        Some(Self { _process: process, url: format!("https://{address}"), home })
+        Some(Self { process, url: format!("https://{address}"), home })
+    }
+
+    /// Terminates TLS before a server that speaks plain HTTP, as nginx does it by itself: what is not said here is its
+    /// default.
+    pub async fn proxy_tls(to: &Self) -> Self {
+        let location =
+            format!("location / {{ proxy_pass {}; proxy_http_version 1.1; proxy_max_temp_file_size 0; }}", to.url);
+        Self::on_some_port("https", |home, address| {
+            let certificates = home.display();
+            around(
+                home,
+                &format!(
+                    "
+  server {{
+    listen {address} ssl;
+    ssl_certificate {certificates}/dev-leaf.pem; ssl_certificate_key {certificates}/dev-leaf.key;
+    {location}
+  }}"
+                ),
+            )
+        })
+        .await
     }
 
     async fn on_a_port(root: &Path, tls: &str, scheme: &str) -> Self {
+        Self::on_some_port(scheme, |home, address| configuration(home, root, &format!("{address}{tls}"))).await
+    }
+
+    async fn on_some_port(scheme: &str, configuration: impl Fn(&Path, SocketAddr) -> String) -> Self {
         let home = new_home();
         DevCerts::load_or_issue(home.path(), "origin.localhost", &[], SystemTime::now()).unwrap();
         // nginx cannot ask for port 0. Somebody may take the one found here before nginx does: then
@@ -60,9 +86,9 @@ impl Nginx {
         for _ in 0..5 {
             let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let listens = || TcpStream::connect(address).is_ok();
-            let conf = configuration(home.path(), root, &format!("{address}{tls}"));
+            let conf = configuration(home.path(), address);
             if let Some(process) = start(home.path(), &conf, listens).await {
-                return Self { _process: process, url: format!("{scheme}://{address}"), home };
+                return Self { process, url: format!("{scheme}://{address}"), home };
             }
         }
         panic!("nginx does not start");
@@ -70,6 +96,11 @@ impl Nginx {
 
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// The one process that it is.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn ca_file(&self) -> PathBuf {
