@@ -4,6 +4,7 @@
 //! flows in it. Who opens what, and what is said, is the business of agent and edge; here are only bytes, credit, the end
 //! of a connection and whether its path still moves ([`PathHealth`]).
 
+mod block;
 mod end;
 mod health;
 mod link;
@@ -14,6 +15,7 @@ mod stream;
 mod tls;
 mod websocket;
 
+pub use block::{Block, read_block};
 pub use end::{End, ReadError, Stopped, WriteError};
 pub use health::{Health, PathHealth, Sample};
 pub use link::{Link, Side, Transport};

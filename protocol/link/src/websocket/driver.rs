@@ -4,7 +4,6 @@
 //! between two blocks. An idle connection holds no buffer: blocks are read into a thread's own, and what is written lies in
 //! a buffer that is let go once all of it went out.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -20,13 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::shared::{Farewell, Shared};
+use crate::block::{Block, read_block};
 use crate::end::End;
-
-/// What is read at a time, bytes: 16 TLS records.
-const BLOCK: usize = 256 * 1024;
-
-/// Below this a block is not read into any more: a new one is begun.
-const BLOCK_LEAST: usize = 64 * 1024;
 
 /// Bytes of frames that go into one message while the socket takes them, and once it does not: what is encrypted can't be
 /// overtaken (relay-design s.3).
@@ -39,11 +33,6 @@ const MESSAGE: u64 = 1024 * 1024;
 /// How long a close may take, and how long the peer's own close frame is waited for.
 const CLOSING: Duration = Duration::from_secs(3);
 const LINGERING: Duration = Duration::from_secs(1);
-
-thread_local! {
-    /// Where this thread's connections read into. Payloads are slices of it, so it is made anew while they live.
-    static READ: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
 
 /// Drives one connection to its end.
 pub(super) struct Driver<S, M> {
@@ -365,38 +354,4 @@ impl From<Violation> for Refusal {
     fn from(violation: Violation) -> Self {
         Self::Rule(violation)
     }
-}
-
-/// What was read.
-struct Block {
-    /// Empty at the end of the connection.
-    bytes: BytesMut,
-    /// The socket was not asked until it had nothing.
-    more: bool,
-}
-
-/// Reads what is there, at most a block, with `held` before it.
-fn read_block<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, held: &mut BytesMut) -> Poll<io::Result<Block>> {
-    READ.with_borrow_mut(|block| {
-        if !block.try_reclaim(BLOCK) && block.capacity() < BLOCK_LEAST {
-            *block = BytesMut::with_capacity(BLOCK);
-        }
-        block.extend_from_slice(held);
-        let before = block.len();
-        let mut outcome = Poll::Ready(Ok(0));
-        // A TLS stream gives a record at a time.
-        while block.len() < block.capacity() && block.len() < BLOCK {
-            outcome = tokio_util::io::poll_read_buf(Pin::new(&mut *io), cx, block);
-            if !matches!(outcome, Poll::Ready(Ok(1..))) {
-                break;
-            }
-        }
-        if block.len() > before {
-            // An error or the end will be met again.
-            held.clear();
-            return Poll::Ready(Ok(Block { bytes: block.split(), more: outcome.is_ready() }));
-        }
-        block.clear();
-        outcome.map_ok(|_| Block { bytes: BytesMut::new(), more: false })
-    })
 }

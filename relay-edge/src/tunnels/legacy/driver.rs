@@ -4,7 +4,6 @@
 //! between two blocks. An idle tunnel holds no buffer: blocks are read into a thread's own, and what is written is let go
 //! once all of it went out.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::io::IoSlice;
@@ -14,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use phlix_link::{Block, read_block};
 use phlix_protocol::legacy::handshake::HelloError;
 use phlix_protocol::legacy::tunnel::{Batch, Violation};
 use phlix_protocol::ws::{self, CloseCode, Closing, Decoder, Limits, Opcode, Text};
@@ -24,12 +24,6 @@ use super::open::{Newcomer, OpenTunnel};
 use super::shared::{End, Farewell, Shared};
 use super::socket::Socket;
 use crate::tunnels::native::Tunnels;
-
-/// What is read at a time, bytes.
-const BLOCK: usize = 256 * 1024;
-
-/// Below this a block is not read into any more: a new one is begun.
-const BLOCK_LEAST: usize = 64 * 1024;
 
 /// Bytes of frames that are taken to be written while the socket takes them, and once it does not: what was taken can't be
 /// overtaken.
@@ -50,11 +44,6 @@ const LINGERING: Duration = Duration::from_secs(1);
 /// are no sign of death, and `BUSY` is how long it is waited for. Kernels keep room for more than this.
 const UNANSWERED: usize = 32 * 1024;
 const BUSY: Duration = Duration::from_secs(60);
-
-thread_local! {
-    /// Where this thread's tunnels read into. Payloads are slices of it, so it is made anew while they live.
-    static READ: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
 
 /// Drives one tunnel to its end.
 pub(super) struct Driver<S> {
@@ -415,38 +404,4 @@ fn violated(violation: Violation) -> End {
 fn left(closing: &Closing) -> End {
     // RFC 6455 s.5.5.1: the same code comes back.
     End { why: "server_closed", farewell: Farewell::Code(closing.reply().unwrap_or(CloseCode::NORMAL)) }
-}
-
-/// What was read.
-struct Block {
-    /// Empty at the end of the connection.
-    bytes: BytesMut,
-    /// The socket was not asked until it had nothing.
-    more: bool,
-}
-
-/// Reads what is there, at most a block, with `held` before it.
-fn read_block<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, held: &mut BytesMut) -> Poll<io::Result<Block>> {
-    READ.with_borrow_mut(|block| {
-        if !block.try_reclaim(BLOCK) && block.capacity() < BLOCK_LEAST {
-            *block = BytesMut::with_capacity(BLOCK);
-        }
-        block.extend_from_slice(held);
-        let before = block.len();
-        let mut outcome = Poll::Ready(Ok(0));
-        // A TLS stream gives a record at a time.
-        while block.len() < block.capacity() && block.len() < BLOCK {
-            outcome = tokio_util::io::poll_read_buf(Pin::new(&mut *io), cx, block);
-            if !matches!(outcome, Poll::Ready(Ok(1..))) {
-                break;
-            }
-        }
-        if block.len() > before {
-            // An error or the end will be met again.
-            held.clear();
-            return Poll::Ready(Ok(Block { bytes: block.split(), more: outcome.is_ready() }));
-        }
-        block.clear();
-        outcome.map_ok(|_| Block { bytes: BytesMut::new(), more: false })
-    })
 }
